@@ -1,0 +1,285 @@
+"""What every model plugin shares. See docs/model_plugin.md for how to write one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from models.schedule import get_scheduler
+from networks.architecture import differences
+from networks.inference import translating
+from networks.layers import count_parameters
+from util import checkpoint
+from util.errors import UsageError
+from util.files import inside
+from util.seed import derive
+
+
+class BaseModel(nn.Module, ABC):
+    """A model is a module: an attribute `netG_A` is the network G_A, an attribute `optimizer_G` an optimizer.
+
+    Plugins of the established toolchain, which list `model_names`, `loss_names`, `visual_names` and `optimizers`, work
+    too: a name found both ways counts once.
+    """
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train: bool):
+        """Add the model's options, change defaults with `parser.set_defaults`, and return the parser."""
+        return parser
+
+    def __init__(self, opt):
+        super().__init__()
+        self.opt = opt
+        self.isTrain = opt.isTrain
+        self.gpu_ids = opt.gpu_ids
+        self.device = opt.device
+        self.save_dir = str(inside(opt.checkpoints_dir, opt.name, "--name"))
+        self.loss_names: list[str] = []
+        self.model_names: list[str] = []
+        self.visual_names: list[str] = []
+        self.optimizers: list[Optimizer] = []
+        self.schedulers: list = []
+        self.image_paths: list[str] = []
+        self.metric = 0.0
+
+    # What a plugin writes.
+
+    def set_input(self, batch: dict[str, Any]) -> None:
+        """Put real_A, real_B (N, C, H, W) and image_paths in place; with --direction BtoA, A is the batch's B.
+
+        real_A or real_B is None where the batch has none, or where the dataset only repeats that domain.
+        """
+        source, target = ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
+        present = {d: d in batch and batch.get("repeated") != d for d in "AB"}
+        self.real_A = batch[source].to(self.device, non_blocking=True) if present[source] else None
+        self.real_B = batch[target].to(self.device, non_blocking=True) if present[target] else None
+        self.image_paths = batch[f"{source if present[source] else target}_paths"]
+
+    @abstractmethod
+    def forward(self) -> None:
+        """Set the translated images."""
+
+    @abstractmethod
+    def optimize_parameters(self) -> None:
+        """Do one training step."""
+
+    def compute_visuals(self) -> None:
+        """Make what only pictures need; runs after `forward` in `test` and before pictures are shown."""
+
+    # What a plugin calls.
+
+    def record(self, **terms: Tensor) -> Tensor:
+        """Keep loss terms for the log, detached and on the device, and return their sum."""
+        for name, value in terms.items():
+            if name not in self.loss_names:
+                self.loss_names.append(name)
+            setattr(self, f"loss_{name}", value.detach())
+        return sum(terms.values())
+
+    def minimize(self, name: str, loss: Tensor) -> None:
+        """One step of `optimizer_<name>` down the gradient of `loss`."""
+        optimizer = getattr(self, f"optimizer_{name}")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def adam(self, name: str, *nets: nn.Module) -> Optimizer:
+        """Make `optimizer_<name>` for these networks with --lr and --beta1."""
+        parameters = [p for net in nets for p in net.parameters()]
+        optimizer = Adam(parameters, lr=self.opt.lr, betas=(self.opt.beta1, 0.999))
+        setattr(self, f"optimizer_{name}", optimizer)
+        return optimizer
+
+    def set_requires_grad(self, nets: nn.Module | list[nn.Module], requires_grad: bool = False) -> None:
+        """Switch the gradients of all weights; `frozen` does it for the length of a block."""
+        for net in nets if isinstance(nets, list) else [nets]:
+            net.requires_grad_(requires_grad)
+
+    # What the scripts call.
+
+    def setup(self, opt) -> dict[str, int]:
+        """Move to the device, make the schedulers, load what the options name; returns the counters of a resumed run.
+
+        Raises UsageError when a checkpoint is missing, torn or of another architecture.
+        """
+        self.to(self.device)
+        if self.isTrain:
+            self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
+        counters = {}
+        if not self.isTrain:
+            self.load_networks(self.load_tag())
+        elif opt.continue_train:
+            counters = self.resume()
+        self.print_networks(opt.verbose)
+        return counters
+
+    def test(self) -> None:
+        """Translate the input: the same image gives the same result, whatever the batch and the order."""
+        seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths]
+        with torch.no_grad(), translating(self, seeds, self.device, evaluate=getattr(self.opt, "eval", False)):
+            self.forward()
+            self.compute_visuals()
+
+    def get_image_paths(self) -> list[str]:
+        """The files behind the current input."""
+        return self.image_paths
+
+    def get_current_visuals(self) -> dict[str, Any]:
+        """Name -> (N, C, H, W) in [-1, 1], or an (H, W, 3) array in 0..255; what the input did not ask for is left out."""
+        visuals = {name: getattr(self, name, None) for name in self.visual_names}
+        return {name: value for name, value in visuals.items() if value is not None}
+
+    def visual_domain(self, name: str) -> str:
+        """The domain, A or B of the data, whose kind of image a visual is."""
+        source, target = ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
+        return target if name.endswith("_B") else source
+
+    def current_loss_tensors(self) -> dict[str, Tensor]:
+        """The last value of each loss, on the device: reading it does not wait for the step."""
+        return {name: torch.as_tensor(getattr(self, f"loss_{name}")).detach() for name in self.loss_names
+                if hasattr(self, f"loss_{name}")}
+
+    def get_current_losses(self) -> dict[str, float]:
+        """The last value of each loss; waits for the device."""
+        return {name: float(value) for name, value in self.current_loss_tensors().items()}
+
+    def update_learning_rate(self, metric: float | None = None) -> None:
+        """End an epoch for the learning rates; `metric` (smaller is better) is what the plateau policy watches."""
+        self.metric = self.metric if metric is None else metric
+        for scheduler in self.schedulers:
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(self.metric)
+            else:
+                scheduler.step()
+
+    def learning_rate(self) -> float:
+        """The rate of the first optimizer."""
+        return next(iter(self.named_optimizers().values())).param_groups[0]["lr"]
+
+    # Networks, optimizers and their files.
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Name -> network: those listed in `model_names`, then every other `net*`."""
+        found: dict[str, nn.Module] = {}
+        for name in [*self.model_names, *(n[3:] for n in self._modules if n.startswith("net"))]:
+            net = getattr(self, f"net{name}", None)
+            if net is None:
+                raise UsageError(f"{type(self).__name__} lists the network '{name}' but has no attribute net{name}")
+            if all(net is not other for other in found.values()):
+                found[name] = net
+        return found
+
+    def named_optimizers(self) -> dict[str, Optimizer]:
+        """Attribute name or index in `optimizers` -> optimizer, each once."""
+        named = {key: value for key, value in vars(self).items() if isinstance(value, Optimizer)}
+        listed = {str(i): value for i, value in enumerate(self.optimizers)
+                  if all(value is not other for other in named.values())}
+        return {**named, **listed}
+
+    def load_tag(self) -> str:
+        """What --load_iter and --epoch name: `iter_N`, `latest` or an epoch."""
+        return f"iter_{self.opt.load_iter}" if self.opt.load_iter > 0 else self.opt.epoch
+
+    def network_file(self, tag: str | int, name: str) -> Path:
+        """Where a network is saved; raises UsageError for a tag that leads elsewhere."""
+        return inside(self.save_dir, f"{tag}_net_{name}.pth", "checkpoint")
+
+    def network_state(self) -> dict[str, dict[str, Tensor]]:
+        """Name -> plain state_dict on the CPU."""
+        return {name: {key: value.detach().cpu() for key, value in net.state_dict().items()}
+                for name, net in self.networks().items()}
+
+    def save_networks(self, tag: str | int) -> None:
+        """Write `<tag>_net_<name>.pth` for each network."""
+        for name, state in self.network_state().items():
+            checkpoint.save(state, self.network_file(tag, name))
+
+    def load_networks(self, tag: str | int) -> None:
+        """Read `<tag>_net_<name>.pth` for each network; raises UsageError, naming the option behind a mismatch."""
+        for name, net in self.networks().items():
+            path = self.network_file(tag, name)
+            load_network(net, checkpoint.load(path), path)
+            print(f"loaded {path}")
+
+    def save_state(self, **counters: int) -> None:
+        """Write `latest_state.pth`, all that a resume needs, in one file."""
+        checkpoint.save({
+            "networks": self.network_state(),
+            "optimizers": {name: o.state_dict() for name, o in self.named_optimizers().items()},
+            "schedulers": [s.state_dict() for s in self.schedulers],
+            "metric": float(self.metric),
+            "counters": counters,
+        }, Path(self.save_dir) / "latest_state.pth")
+
+    def resume(self) -> dict[str, int]:
+        """Go on where `latest_state.pth` stopped; without it, or with --epoch or --load_iter, only networks are read."""
+        path = Path(self.save_dir) / "latest_state.pth"
+        tag = self.load_tag()
+        if tag != "latest" or not path.exists():
+            self.load_networks(tag)
+            reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
+            print(f"only the networks are restored ({reason}): optimizers start anew, at epoch {self.opt.epoch_count}")
+            return {}
+        state = checkpoint.load(path)
+        try:
+            for name, net in self.networks().items():
+                load_network(net, state["networks"][name], path)
+            for name, optimizer in self.named_optimizers().items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+                scheduler.load_state_dict(saved)
+            self.metric = state["metric"]
+            print(f"resumed from {path}: {state['counters']}")
+            return dict(state["counters"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
+                             f"version? Networks alone load with --epoch_count N --epoch TAG") from error
+
+    def print_networks(self, verbose: bool) -> None:
+        """One line a network; with `verbose` all its layers."""
+        for name, net in self.networks().items():
+            if verbose:
+                print(net)
+            print(f"network {name}: {count_parameters(net) / 1e6:.3f} M parameters")
+
+
+@contextmanager
+def frozen(*nets: nn.Module) -> Iterator[None]:
+    """Gradients pass through these networks and their weights get none; enclose the forward, where the graph is built."""
+    parameters = [p for net in nets for p in net.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def load_network(net: nn.Module, state: Any, path) -> None:
+    """Load a state_dict, also an old one; raises UsageError that names the options which explain a mismatch."""
+    state = checkpoint.clean_state_dict(state, path)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reasons = differences(state, getattr(net, "arguments", {}))
+        hint = f"it was trained with {', '.join(reasons)}" if reasons else " ".join(str(error).split())[:300]
+        raise UsageError(f"{path} does not fit the network: {hint}") from error
+
+
+def refuse_retired_overrides(model: type[BaseModel]) -> None:
+    """Raise UsageError for a class that overrides a step which its base among our models never calls."""
+    ours = next((c for c in model.__mro__ if hasattr(c, "generator_loss") and "optimize_parameters" in vars(c)), None)
+    if ours is None or ours is not next(c for c in model.__mro__ if "optimize_parameters" in vars(c)):
+        return
+    for cls in model.__mro__[:model.__mro__.index(ours)]:
+        retired = [n for n in vars(cls) if n.startswith("backward_") and not hasattr(ours, n)]
+        if retired:
+            raise UsageError(f"{cls.__name__} overrides {', '.join(retired)}, which {ours.__name__} never calls; "
+                             f"override generator_loss or discriminator_loss, which return the loss")

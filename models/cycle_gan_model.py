@@ -1,0 +1,91 @@
+"""CycleGAN: image-to-image translation without pairs (Zhu et al. 2017)."""
+
+from torch import Tensor, nn
+
+from models.base_model import BaseModel, frozen
+from networks import GANLoss, define_D, define_G
+from util.errors import UsageError
+from util.image_pool import ImagePool
+
+
+class CycleGANModel(BaseModel):
+    """G_A: A -> B and G_B: B -> A, each the other's inverse; D_A judges images of B, D_B images of A.
+
+    Loss: GAN(G_A, D_A) + GAN(G_B, D_B) + lambda_A |G_B(G_A(A)) - A| + lambda_B |G_A(G_B(B)) - B| + the identity terms
+    lambda_identity (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|) (section 5.2).
+    """
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train: bool):
+        parser.set_defaults(no_dropout=True, dataset_mode="unaligned")
+        if is_train:
+            parser.add_argument("--lambda_A", type=float, default=10.0, help="weight of the cycle loss A -> B -> A")
+            parser.add_argument("--lambda_B", type=float, default=10.0, help="weight of the cycle loss B -> A -> B")
+            parser.add_argument("--lambda_identity", type=float, default=0.5,
+                                help="weight of the identity loss, relative to the cycle losses; 0 turns it off")
+        return parser
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.visual_names = ["real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B"]
+        generator = (opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type, opt.init_gain)
+        self.netG_A = define_G(opt.input_nc, opt.output_nc, *generator)
+        self.netG_B = define_G(opt.output_nc, opt.input_nc, *generator)
+        if self.isTrain:
+            if opt.lambda_identity > 0:
+                if opt.input_nc != opt.output_nc:
+                    raise UsageError(f"the identity loss needs as many input as output channels, not --input_nc "
+                                     f"{opt.input_nc} and --output_nc {opt.output_nc}; use --lambda_identity 0")
+                self.visual_names = ["real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A"]
+            discriminator = (opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain)
+            self.netD_A = define_D(opt.output_nc, *discriminator)
+            self.netD_B = define_D(opt.input_nc, *discriminator)
+            self.pool_A, self.pool_B = ImagePool(opt.pool_size), ImagePool(opt.pool_size)
+            self.criterionGAN = GANLoss(opt.gan_mode)
+            self.criterionL1 = nn.L1Loss()
+            self.adam("G", self.netG_A, self.netG_B)
+            self.adam("D", self.netD_A, self.netD_B)
+
+    def forward(self) -> None:
+        self.fake_B, self.rec_A = self._there_and_back(self.real_A, self.netG_A, self.netG_B)
+        self.fake_A, self.rec_B = self._there_and_back(self.real_B, self.netG_B, self.netG_A)
+
+    @staticmethod
+    def _there_and_back(real: Tensor | None, there: nn.Module, back: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+        if real is None:  # the other domain of a test set is the longer one
+            return None, None
+        fake = there(real)
+        return fake, back(fake)
+
+    def optimize_parameters(self) -> None:
+        self.forward()
+        with frozen(self.netD_A, self.netD_B):
+            self.minimize("G", self.generator_loss())
+        self.minimize("D", self.discriminator_loss())
+
+    def generator_loss(self) -> Tensor:
+        """Deceive both discriminators, come back to where each cycle began, leave the target domain alone."""
+        opt, distance = self.opt, self.criterionL1
+        loss = self.record(
+            G_A=self.criterionGAN(self.netD_A(self.fake_B), True, for_discriminator=False),
+            cycle_A=opt.lambda_A * distance(self.rec_A, self.real_A),
+            G_B=self.criterionGAN(self.netD_B(self.fake_A), True, for_discriminator=False),
+            cycle_B=opt.lambda_B * distance(self.rec_B, self.real_B),
+        )
+        if opt.lambda_identity > 0:
+            self.idt_A, self.idt_B = self.netG_A(self.real_B), self.netG_B(self.real_A)
+            loss = loss + self.record(
+                idt_A=opt.lambda_identity * opt.lambda_B * distance(self.idt_A, self.real_B),
+                idt_B=opt.lambda_identity * opt.lambda_A * distance(self.idt_B, self.real_A),
+            )
+        return loss
+
+    def discriminator_loss(self) -> Tensor:
+        """Tell real images from those of the past and present generators; the pool of B is asked before that of A."""
+        loss_A, _ = self.criterionGAN.discriminator(self.netD_A, self.real_B, self.pool_B.query(self.fake_B))
+        loss_B, _ = self.criterionGAN.discriminator(self.netD_B, self.real_A, self.pool_A.query(self.fake_A))
+        return self.record(D_A=loss_A, D_B=loss_B)
+
+    def visual_domain(self, name: str) -> str:
+        """idt_A is made by G_A, so it is an image of B."""
+        return super().visual_domain({"idt_A": "idt_B", "idt_B": "idt_A"}.get(name, name))

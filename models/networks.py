@@ -1,0 +1,12 @@
+"""`from . import networks`, as plugins of the established toolchain write it."""
+
+from models.schedule import get_scheduler
+from networks import GANLoss, cal_gradient_penalty, define_D, define_G
+from networks.layers import Identity, get_norm_layer, init_net, init_weights
+from networks.patchgan import NLayerDiscriminator, PixelDiscriminator
+from networks.resnet import ResnetBlock, ResnetGenerator
+from networks.unet import UnetGenerator, UnetSkipConnectionBlock
+
+__all__ = ["GANLoss", "Identity", "NLayerDiscriminator", "PixelDiscriminator", "ResnetBlock", "ResnetGenerator",
+           "UnetGenerator", "UnetSkipConnectionBlock", "cal_gradient_penalty", "define_D", "define_G", "get_norm_layer",
+           "get_scheduler", "init_net", "init_weights"]

@@ -1,0 +1,42 @@
+"""One-sided translation with the generator of any trained run."""
+
+from typing import Any
+
+from models.base_model import BaseModel
+from networks import define_G
+from util.errors import UsageError
+
+
+class TestModel(BaseModel):
+    """Loads one generator, `<epoch>_net_G<model_suffix>.pth`, and never looks for the other domain."""
+
+    __test__ = False  # pytest would collect it
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train: bool):
+        if is_train:
+            raise UsageError("--model test can't be trained; use --model cycle_gan or --model pix2pix")
+        parser.set_defaults(dataset_mode="single")
+        parser.add_argument("--model_suffix", default="", help="which generator: _A loads G_A; found from --direction "
+                                                               "unless given")
+        return parser
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.model_names = [f"G{opt.model_suffix}"]
+        self.visual_names = ["real", "fake"]
+        self.netG = define_G(opt.input_nc, opt.output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout)
+        setattr(self, f"netG{opt.model_suffix}", self.netG)
+
+    def set_input(self, batch: dict[str, Any]) -> None:
+        self.real = batch["A"].to(self.device, non_blocking=True)
+        self.image_paths = batch["A_paths"]
+
+    def forward(self) -> None:
+        self.fake = self.netG(self.real)
+
+    def optimize_parameters(self) -> None:
+        """Nothing to train."""
+
+    def visual_domain(self, name: str) -> str:
+        return super().visual_domain({"real": "real_A", "fake": "fake_B"}[name])

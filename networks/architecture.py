@@ -1,0 +1,82 @@
+"""Read what a network was built with from the keys and shapes of its state_dict."""
+
+import re
+from typing import Any
+
+from torch import Tensor
+
+from networks.patchgan import NLayerDiscriminator, PixelDiscriminator
+from networks.registries import DISCRIMINATORS, GENERATORS
+from networks.resnet import ResnetGenerator
+from networks.unet import UnetGenerator
+
+State = dict[str, Tensor]
+
+
+def describe(state: State) -> dict[str, Any]:
+    """The options behind a clean state_dict: netG, ngf, norm, ..., or netD, ndf, ...; empty for a family not known here.
+
+    What leaves no trace is missing from the answer (the dropout of a U-Net).
+    """
+    if "model.1.weight" in state and any(".conv_block." in key for key in state):
+        return _resnet(state)
+    if "model.model.0.weight" in state:
+        return _unet(state)
+    if "model.0.weight" in state and state["model.0.weight"].dim() == 4:
+        return _patchgan(state)
+    if "net.0.weight" in state:
+        return _pixel(state)
+    return {}
+
+
+def _norm(state: State, convolution: str, norm: str) -> str:
+    """Only batch norm has weights, only instance norm leaves the bias to the convolution before it."""
+    if f"{norm}.weight" in state:
+        return "batch"
+    return "instance" if f"{convolution}.bias" in state else "none"
+
+
+def _name(registry, family: type, default: str, **preset) -> str:
+    """The registered name of a family with this preset."""
+    return next((name for name in registry if registry[name] == (family, preset)), default)
+
+
+def _resnet(state: State) -> dict[str, Any]:
+    blocks = {match[1] for key in state if (match := re.match(r"model\.(\d+)\.conv_block\.", key))}
+    last = state[f"model.{17 + len(blocks)}.weight"]
+    ngf, input_nc = state["model.1.weight"].shape[:2]
+    return {"netG": _name(GENERATORS, ResnetGenerator, f"resnet_{len(blocks)}blocks", n_blocks=len(blocks)),
+            "input_nc": input_nc, "output_nc": last.shape[0], "ngf": ngf, "norm": _norm(state, "model.4", "model.5"),
+            "no_dropout": "model.10.conv_block.6.weight" not in state}
+
+
+def _unet(state: State) -> dict[str, Any]:
+    depth = sum(value.dim() == 4 for value in state.values()) // 2
+    ngf, input_nc = state["model.model.0.weight"].shape[:2]
+    return {"netG": _name(GENERATORS, UnetGenerator, f"unet_{2 ** depth}", num_downs=depth),
+            "input_nc": input_nc, "output_nc": state["model.model.3.weight"].shape[1], "ngf": ngf,
+            "norm": _norm(state, "model.model.1.model.1", "model.model.1.model.2")}
+
+
+def _patchgan(state: State) -> dict[str, Any]:
+    n_layers = sum(value.dim() == 4 for value in state.values()) - 2
+    ndf, input_nc = state["model.0.weight"].shape[:2]
+    return {"netD": _name(DISCRIMINATORS, NLayerDiscriminator, "n_layers", n_layers=n_layers), "input_nc": input_nc,
+            "ndf": ndf, "n_layers_D": n_layers, "norm": _norm(state, "model.2", "model.3")}
+
+
+def _pixel(state: State) -> dict[str, Any]:
+    ndf, input_nc = state["net.0.weight"].shape[:2]
+    return {"netD": _name(DISCRIMINATORS, PixelDiscriminator, "pixel"), "input_nc": input_nc, "ndf": ndf,
+            "norm": _norm(state, "net.2", "net.3")}
+
+
+def differences(state: State, arguments: dict[str, Any]) -> list[str]:
+    """The options that tell a checkpoint from the network it was offered to, as `--norm batch (here: instance)`."""
+    found = describe(state)
+    same = {("norm", "batch", "syncbatch")}
+    if arguments.get("netD") in ("n_layers", found.get("netD")):
+        found.pop("netD", None)  # `n_layers` with three layers is `basic`
+    return [f"--{name} {found[name]} (here: {arguments[name]})" for name in found
+            if name in arguments and found[name] != arguments[name]
+            and (name, found[name], arguments[name]) not in same]

@@ -1,0 +1,95 @@
+"""What the network families share: norms, initialisation, padding to a size they can take."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn import init
+
+from util.errors import UsageError, unknown
+from util.registry import Registry
+
+NORMS = Registry("norm")
+INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
+
+
+class Identity(nn.Module):
+    """Takes the place of a norm, so that the other layers keep their index; any arguments are ignored."""
+
+    def __init__(self, *_, **__):
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+NORMS.register("batch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
+NORMS.register("instance", affine=False, track_running_stats=False)(nn.InstanceNorm2d)
+# One process has nothing to synchronise: the same layer, the same keys.
+NORMS.register("syncbatch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
+NORMS.register("none")(Identity)
+
+
+def get_norm_layer(norm_type: str = "instance") -> Callable[[int], nn.Module]:
+    """The constructor of a norm for a number of channels; raises UsageError for an unknown name."""
+    layer, preset = NORMS[norm_type]
+    return partial(layer, **preset)
+
+
+def needs_bias(norm_layer: Callable) -> bool:
+    """Whether a convolution before this norm has a bias: only instance norm has no shift of its own to replace it."""
+    return (norm_layer.func if isinstance(norm_layer, partial) else norm_layer) is nn.InstanceNorm2d
+
+
+def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02) -> None:
+    """Draw the weights of every convolution and linear layer anew; biases become 0, batch norm N(1, init_gain)."""
+    draw = {
+        "normal": lambda w: init.normal_(w, 0.0, init_gain),
+        "xavier": lambda w: init.xavier_normal_(w, gain=init_gain),
+        "kaiming": lambda w: init.kaiming_normal_(w, a=0, mode="fan_in"),
+        "orthogonal": lambda w: init.orthogonal_(w, gain=init_gain),
+    }
+    if init_type not in draw:
+        raise unknown("initialisation", init_type, draw)
+    for module in net.modules():
+        kind = type(module).__name__
+        if ("Conv" in kind or "Linear" in kind) and getattr(module, "weight", None) is not None:
+            draw[init_type](module.weight.data)
+            if getattr(module, "bias", None) is not None:
+                init.constant_(module.bias.data, 0.0)
+        elif "BatchNorm2d" in kind:
+            init.normal_(module.weight.data, 1.0, init_gain)
+            init.constant_(module.bias.data, 0.0)
+
+
+def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02, gpu_ids=()) -> nn.Module:
+    """Initialise the weights and return the network; `gpu_ids` is accepted for older callers and has no effect."""
+    init_weights(net, init_type, init_gain)
+    return net
+
+
+class AnySize(nn.Module):
+    """A generator whose layers need sizes that are a multiple of `size_multiple`, made to take every size.
+
+    A subclass defines `translate`. The input is padded at the right and below (reflected where it is large enough, else
+    repeated) and the output cropped, so output and input agree in size; a fitting size passes untouched.
+    """
+
+    size_multiple = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]                              # x: (N, C, H, W)
+        right, below = -width % self.size_multiple, -height % self.size_multiple
+        if not right and not below:
+            return self.translate(x)
+        mode = "reflect" if right < width and below < height else "replicate"
+        return self.translate(F.pad(x, (0, right, 0, below), mode))[..., :height, :width]
+
+    def translate(self, x: Tensor) -> Tensor:
+        raise UsageError(f"{type(self).__name__} does not define translate(x)")
+
+
+def count_parameters(net: nn.Module) -> int:
+    """How many numbers the optimizer could change."""
+    return sum(p.numel() for p in net.parameters())

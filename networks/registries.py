@@ -1,0 +1,44 @@
+"""The registries that network files add to, and the functions that build from them."""
+
+from torch import nn
+
+from networks.layers import get_norm_layer, init_net
+from util.registry import Registry
+
+GENERATORS = Registry("generator")
+DISCRIMINATORS = Registry("discriminator")
+
+
+def define_G(
+    input_nc: int,
+    output_nc: int,
+    ngf: int,                           # channels of the first layer
+    netG: str,                          # a name in GENERATORS
+    norm: str = "batch",
+    use_dropout: bool = False,
+    init_type: str = "normal",
+    init_gain: float = 0.02,
+    gpu_ids=(),                         # accepted for older callers, no effect
+) -> nn.Module:
+    """Build and initialise a generator; `net.arguments` remembers what it was built with."""
+    net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
+                           use_dropout=use_dropout)
+    net.arguments = {"input_nc": input_nc, "output_nc": output_nc, "ngf": ngf, "netG": netG, "norm": norm,
+                     "no_dropout": not use_dropout}
+    return init_net(net, init_type, init_gain)
+
+
+def define_D(
+    input_nc: int,
+    ndf: int,                           # channels of the first layer
+    netD: str,                          # a name in DISCRIMINATORS
+    n_layers_D: int = 3,                # for --netD n_layers
+    norm: str = "batch",
+    init_type: str = "normal",
+    init_gain: float = 0.02,
+    gpu_ids=(),                         # accepted for older callers, no effect
+) -> nn.Module:
+    """Build and initialise a discriminator; `net.arguments` remembers what it was built with."""
+    net = DISCRIMINATORS.build(netD, input_nc=input_nc, ndf=ndf, n_layers=n_layers_D, norm_layer=get_norm_layer(norm))
+    net.arguments = {"input_nc": input_nc, "ndf": ndf, "netD": netD, "n_layers_D": n_layers_D, "norm": norm}
+    return init_net(net, init_type, init_gain)

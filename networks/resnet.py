@@ -1,0 +1,72 @@
+"""The generator of Johnson et al. (2016): down, residual blocks, up."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from networks.layers import AnySize, needs_bias
+from networks.registries import GENERATORS
+from util.errors import unknown
+
+PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
+
+
+@GENERATORS.register("resnet_6blocks", n_blocks=6)
+@GENERATORS.register("resnet_9blocks", n_blocks=9)
+class ResnetGenerator(AnySize):
+    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; n = n_blocks.
+
+    layer of `model`   index            channels         size
+    7x7 convolution    1                ngf              H
+    two 3x3, stride 2  4, 7             2 ngf, 4 ngf     H/2, H/4
+    residual blocks    10 .. 9+n        4 ngf            H/4
+    two transposed     10+n, 13+n       2 ngf, ngf       H/2, H
+    7x7 convolution    17+n             output_nc        H
+    """
+
+    size_multiple = 4
+
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        ngf: int = 64,                                # channels at full size
+        norm_layer: Callable = nn.BatchNorm2d,
+        use_dropout: bool = False,                    # inside the residual blocks
+        n_blocks: int = 6,
+        padding_type: str = "reflect",
+    ):
+        super().__init__()
+        bias = needs_bias(norm_layer)
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), norm_layer(ngf), nn.ReLU(True)]
+        for width in (ngf, 2 * ngf):
+            layers += [nn.Conv2d(width, 2 * width, 3, 2, 1, bias=bias), norm_layer(2 * width), nn.ReLU(True)]
+        layers += [ResnetBlock(4 * ngf, padding_type, norm_layer, use_dropout, bias) for _ in range(n_blocks)]
+        for width in (4 * ngf, 2 * ngf):
+            layers += [nn.ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias),
+                       norm_layer(width // 2), nn.ReLU(True)]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+
+    def translate(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class ResnetBlock(nn.Module):
+    """x + two 3x3 convolutions of x, (N, dim, H, W) -> (N, dim, H, W), without an activation after the sum."""
+
+    def __init__(self, dim: int, padding_type: str, norm_layer: Callable, use_dropout: bool, use_bias: bool):
+        super().__init__()
+        if padding_type not in PADDINGS:
+            raise unknown("padding", padding_type, PADDINGS)
+        pad = PADDINGS[padding_type]
+
+        def convolution():
+            return [*([pad(1)] if pad else []), nn.Conv2d(dim, dim, 3, padding=0 if pad else 1, bias=use_bias),
+                    norm_layer(dim)]
+
+        dropout = [nn.Dropout(0.5)] if use_dropout else []
+        self.conv_block = nn.Sequential(*convolution(), nn.ReLU(True), *dropout, *convolution())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)

@@ -1,0 +1,54 @@
+"""Checkpoint files: plain values and tensors, read without running code, written whole."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from util.errors import UsageError
+from util.files import atomic
+
+
+def save(value: Any, path) -> None:
+    """Serialise first, then write: a full disk shows as OSError and the old file stays."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    with atomic(path, "wb") as file:
+        file.write(buffer.getbuffer())
+
+
+def load(path) -> Any:
+    """Read a checkpoint onto the CPU; raises UsageError when it is missing, torn or not a checkpoint."""
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"checkpoint {path} does not exist.{_present(path.parent)}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises pickle, zip, EOF, Runtime and Type errors here
+        reason = "it holds more than plain values and tensors" if "Unsupported" in str(error) else "torn or another format"
+        raise UsageError(f"{path} can't be read as a checkpoint ({reason}, {path.stat().st_size} bytes)") from error
+
+
+def _present(folder: Path) -> str:
+    found = sorted(f.name for f in folder.glob("*.pth"))
+    if not folder.is_dir():
+        return f" There is no folder {folder}: is --name right?"
+    return f" In that folder: {', '.join(found[:8])}{', ...' if len(found) > 8 else ''}" if found else " No .pth file there."
+
+
+def clean_state_dict(state: Any, path="checkpoint") -> dict[str, torch.Tensor]:
+    """A network's state_dict without what old tools left in it: wrapper prefixes and statistics of instance norm.
+
+    Instance norm has kept no running statistics since PyTorch 0.4; files from before hold `running_mean` without the
+    `weight` that batch norm has beside it.
+    """
+    if not isinstance(state, dict) or not state or not all(torch.is_tensor(v) for v in state.values()):
+        raise UsageError(f"{path} is not the state_dict of one network")
+    for prefix in ("module.", "_orig_mod."):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    stale = ("running_mean", "running_var", "num_batches_tracked")
+    return {key: value for key, value in state.items()
+            if not (key.endswith(stale) and f"{key.rpartition('.')[0]}.weight" not in state)}

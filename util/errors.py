@@ -1,0 +1,48 @@
+"""What a user can put right is told in one line, with exit code 2; a traceback means a fault of ours."""
+
+import difflib
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+
+
+class UsageError(Exception):
+    """Bad input: the message says what was wrong, where, and what would work."""
+
+
+class ImageError(UsageError):
+    """One image that can't be used; test.py skips it and goes on."""
+
+    def __init__(self, path, problem: str):
+        super().__init__(path, problem)  # both in args, so that it survives pickling between processes
+        self.path = str(path)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The closest known word as a question, or nothing."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def unknown(kind: str, word: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not among the known ones."""
+    known = sorted(known)
+    return UsageError(f"Unknown {kind} '{word}'.{did_you_mean(word, known)} Known: {', '.join(known)}")
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a script's main function and exit: 0 or what it returned, 2 for bad input, 130 for Ctrl-C."""
+    try:
+        sys.exit(main() or 0)
+    except (UsageError, OSError) as error:
+        if "--verbose" in sys.argv:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,32 @@
+"""Files that are whole or not there, and paths that stay where they belong."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from util.errors import UsageError
+
+
+@contextmanager
+def atomic(path, mode: str = "w"):
+    """Open a file beside `path` that takes its place when the block ends, so a reader sees the old one or the new."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def inside(folder, name: str, what: str) -> Path:
+    """`folder/name`; raises UsageError when that is not below the folder."""
+    folder = Path(folder)
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():
+        raise UsageError(f"{what} '{name}' leads out of {folder}; use a plain name")
+    return path

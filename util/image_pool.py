@@ -1,0 +1,29 @@
+"""The history of generated images that a discriminator sees."""
+
+import random
+
+import torch
+
+
+class ImagePool:
+    """Buffer of `pool_size` images: half of what is asked for comes from the past (Shrivastava et al. 2017, 2.3)."""
+
+    def __init__(self, pool_size: int):
+        self.pool_size = pool_size
+        self.images: list[torch.Tensor] = []
+
+    def query(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C, H, W): each image itself or, once the pool is full, maybe an older one it replaces."""
+        if self.pool_size == 0:
+            return images
+        return torch.stack([self._exchange(image) for image in images.detach()])
+
+    def _exchange(self, image: torch.Tensor) -> torch.Tensor:
+        if len(self.images) < self.pool_size:
+            self.images.append(image)
+            return image
+        if random.random() < 0.5:
+            return image
+        index = random.randrange(self.pool_size)
+        older, self.images[index] = self.images[index], image
+        return older

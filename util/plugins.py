@@ -1,0 +1,62 @@
+"""Find a plugin class by the name of its file, or by `package.module:Class`."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+
+from util.errors import UsageError, unknown
+
+
+def add_plugin_dir(folder: str) -> None:
+    """Look for models and datasets in this folder first; raises UsageError when there is none."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"--plugin_dir {folder} is not a folder")
+    for package in ("models", "data"):
+        path = importlib.import_module(package).__path__
+        if str(Path(folder).resolve()) not in path:
+            path.insert(0, str(Path(folder).resolve()))
+
+
+def plugin_names(package: str) -> list[str]:
+    """The names of the plugin files in `models` or `data`, without importing any."""
+    kind = _kind(package)
+    files = {f for folder in importlib.import_module(package).__path__ for f in Path(folder).glob(f"*_{kind}.py")}
+    return sorted({f.name.removesuffix(f"_{kind}.py") for f in files} - {"base"})
+
+
+def find_class(package: str, name: str, base: type) -> type:
+    """The plugin class called `name`; raises UsageError when it is unknown or the file leaves open which is meant."""
+    kind = _kind(package)
+    if ":" in name:
+        return _dotted(name, base)
+    if name not in plugin_names(package):
+        raise unknown(kind, name, plugin_names(package))
+    module = importlib.import_module(f"{package}.{name}_{kind}")
+    wanted = f"{name}{kind}".replace("_", "").lower()
+    classes = [c for c in vars(module).values()
+               if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__]
+    exact = [c for c in classes if c.__name__.lower() == wanted]
+    if len(exact or classes) == 1:
+        return (exact or classes)[0]
+    found = ", ".join(c.__name__ for c in classes) or "none"
+    raise UsageError(f"{module.__file__} must define one subclass of {base.__name__}, or one called like the file "
+                     f"without underscores ({wanted}); found: {found}")
+
+
+def _dotted(name: str, base: type) -> type:
+    module_name, _, class_name = name.partition(":")
+    if "" not in sys.path:
+        sys.path.append("")  # a package in the folder the user is in
+    try:
+        found = getattr(importlib.import_module(module_name), class_name, None)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"'{name}': {error}; is its folder on PYTHONPATH?") from error
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UsageError(f"'{name}' is not a subclass of {base.__name__}; write package.module:Class")
+    return found
+
+
+def _kind(package: str) -> str:
+    return {"models": "model", "data": "dataset"}[package]
