@@ -1,9 +1,7 @@
 """What a user can put right is told in one line, with exit code 2; a traceback means a fault of ours."""
 
 import difflib
-import sys
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 
 class UsageError(Exception):
@@ -32,17 +30,3 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not among the known ones."""
     known = sorted(known)
     return UsageError(f"Unknown {kind} '{word}'.{did_you_mean(word, known)} Known: {', '.join(known)}")
-
-
-def run(main: Callable[[], int | None]) -> None:
-    """Run a script's main function and exit: 0 or what it returned, 2 for bad input, 130 for Ctrl-C."""
-    try:
-        sys.exit(main() or 0)
-    except (UsageError, OSError) as error:
-        if "--verbose" in sys.argv:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)

@@ -1,0 +1,63 @@
+"""Pairs: strips {A|B} in `train/`, or two folders `trainA` + `trainB` or `A/train` + `B/train`, by file stem."""
+
+from pathlib import Path
+from typing import Any
+
+from data.base_dataset import BaseDataset
+from util.errors import ImageError, UsageError
+
+
+class AlignedDataset(BaseDataset):
+    """Each sample is a pair; resize, crop and flip are the same for both images."""
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        phase = opt.phase
+        folders = self.find_folders((phase,), (f"{phase}A", f"{phase}B"), (f"A/{phase}", f"B/{phase}"))
+        self.strips = len(folders) == 1
+        if self.strips:
+            self.pairs = [(path, path) for path in self.list_images(folders[0])]
+        else:
+            self.pairs = pair_by_stem(*folders, *(self.list_images(folder) for folder in folders))
+        for position, domain in enumerate("AB"):
+            self.settle_values(domain, [pair[position] for pair in self.pairs])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path_A, path_B = self.pairs[index]
+        image_A, image_B = self.read("A", path_A), self.read("B", path_B)
+        if self.strips:
+            half, odd = divmod(image_A.shape[1], 2)
+            if odd:
+                raise ImageError(path_A, f"is {image_A.shape[1]} pixels wide; a strip of two images has an even width")
+            image_A, image_B = image_A[:, :half], image_B[:, half:]
+        elif image_A.shape[:2] != image_B.shape[:2]:
+            sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (image_A, image_B)]
+            raise ImageError(path_A, f"is {sizes[0]} and its partner {path_B} is {sizes[1]}; a pair has one size")
+        geometry = self.geometry(image_A, path_A)
+        return {"A": self.to_tensor("A", image_A, geometry, path_A),
+                "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B}
+
+
+def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: list[str]) -> list[tuple[str, str]]:
+    """Files of the same name below their folder, whatever the ending; raises UsageError for one without a partner."""
+    by_stem_A, by_stem_B = _by_stem(folder_A, paths_A), _by_stem(folder_B, paths_B)
+    alone = [f"{folder}/{stem}" for folder, these, others in ((folder_A, by_stem_A, by_stem_B),
+                                                              (folder_B, by_stem_B, by_stem_A))
+             for stem in these if stem not in others]
+    if alone:
+        raise UsageError(f"{len(alone)} images have no partner of the same name in the other folder: "
+                         f"{', '.join(alone[:5])}{', ...' if len(alone) > 5 else ''}")
+    return [(path, by_stem_B[stem]) for stem, path in by_stem_A.items()]
+
+
+def _by_stem(folder: Path, paths: list[str]) -> dict[str, str]:
+    stems: dict[str, str] = {}
+    for path in paths:
+        stem = str(Path(path).relative_to(folder).with_suffix(""))
+        if stem in stems:
+            raise UsageError(f"{path} and {stems[stem]} have the same stem: which one is the partner?")
+        stems[stem] = path
+    return stems

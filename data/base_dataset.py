@@ -1,0 +1,119 @@
+"""What every dataset plugin shares. See docs/dataset_plugin.md for how to write one."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.image_folder import IMG_EXTENSIONS, contents, make_dataset
+from data.reading import read_image
+from data.transforms import Geometry, draw_geometry, get_params, get_transform
+from util.errors import ImageError, UsageError
+from util.images import ValueRange
+
+__all__ = ["BaseDataset", "get_params", "get_transform"]
+
+SCANNED = 500  # images read to find the range of a 16-bit or float domain
+
+
+class BaseDataset(Dataset, ABC):
+    """A dataset lists its files when it is made and reads one sample at a time.
+
+    A sample is {"A": (C, H, W) float32 in [-1, 1], "A_paths": str}, with "B" and "B_paths" where there is a B.
+    """
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train: bool):
+        """Add the dataset's options, change defaults with `parser.set_defaults`, and return the parser."""
+        return parser
+
+    def __init__(self, opt):
+        self.opt = opt
+        self.root = opt.dataroot
+        self.roots: list[str] = []       # the folders listed: results mirror what is below them
+        source, target = ("A", "B") if opt.direction == "AtoB" else ("B", "A")
+        self.channels = {source: opt.input_nc, target: opt.output_nc}
+        self.values = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples an epoch has."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read one sample; random choices may use `random`, NumPy or torch, which are seeded for it."""
+
+    def list_images(self, folder) -> list[str]:
+        """The images below a folder, sorted and counted aloud; raises UsageError when there is none."""
+        paths = make_dataset(str(folder))
+        if not paths:
+            raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")
+        self.roots.append(str(folder))
+        print(f"{len(paths)} images in {folder}")
+        return paths
+
+    def find_folders(self, *layouts: tuple[str, ...]) -> list[Path]:
+        """The first layout of which all folders exist below the data root, e.g. ("trainA", "trainB").
+
+        Raises UsageError that says what was looked for and what is there.
+        """
+        for layout in layouts:
+            folders = [Path(self.root) / name for name in layout]
+            if all(folder.is_dir() for folder in folders):
+                return folders
+        wanted = ", or ".join(" + ".join(f"{name}/" for name in layout) for layout in layouts)
+        raise UsageError(f"--dataroot {self.root} --phase {self.opt.phase} needs {wanted}; {contents(self.root)}")
+
+    def settle_values(self, domain: str, paths: list[str]) -> None:
+        """Decide depth and range of a domain from its files, unless the options say; recorded in the options."""
+        depth, limits = getattr(self.opt, f"depth_{domain}"), getattr(self.opt, f"range_{domain}")
+        if "auto" not in (depth, limits):
+            return
+        try:
+            first = self.read(domain, paths[0])
+        except ImageError:
+            return  # named when its turn comes
+        depth = str(first.dtype) if depth == "auto" else depth
+        if limits == "auto" and depth != "uint8":
+            limits = self._observed_range(domain, paths[::max(1, len(paths) // SCANNED)], depth)
+        self.values[domain] = values = ValueRange.parse(depth, limits)
+        setattr(self.opt, f"depth_{domain}", values.depth)
+        setattr(self.opt, f"range_{domain}", values.limits)
+        if depth != "uint8":
+            print(f"domain {domain} is {depth}; its range {values.limits} becomes -1..1 (--range_{domain} to change it)")
+
+    def _observed_range(self, domain: str, paths: list[str], depth: str) -> str:
+        lows, highs = [], []
+        for path in paths:
+            try:
+                image = self.read(domain, path)
+            except ImageError:
+                continue
+            finite = image[np.isfinite(image)]
+            if image.dtype == depth and finite.size:
+                lows.append(float(finite.min()))
+                highs.append(float(finite.max()))
+        low, high = min(lows, default=0.0), max(highs, default=1.0)
+        return f"{low!r}:{max(high, low + 1e-6 if depth == 'float32' else low + 1)!r}"
+
+    def read(self, domain: str, path: str) -> np.ndarray:
+        """(H, W, C) with the domain's channels; raises ImageError."""
+        return read_image(path, self.channels[domain])
+
+    def geometry(self, image: np.ndarray, path: str) -> Geometry:
+        """Draw what happens to an (H, W, C) image, to apply to its partner too."""
+        try:
+            return draw_geometry(self.opt, image.shape[1::-1])
+        except UsageError as error:
+            raise ImageError(path, str(error)) from error
+
+    def to_tensor(self, domain: str, image: np.ndarray, geometry: Geometry, path: str) -> torch.Tensor:
+        """(H, W, C) in file values -> (C, H', W') in [-1, 1]; raises ImageError for another depth than the domain's."""
+        values = self.values[domain]
+        if str(image.dtype) != values.depth:
+            raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "
+                                   f"--depth_{domain} and --range_{domain}")
+        return values.to_tensor(geometry(image))

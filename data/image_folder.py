@@ -1,0 +1,36 @@
+"""Which files are images, and what a folder holds."""
+
+import os
+from pathlib import Path
+
+from util.errors import UsageError
+
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
+
+
+def is_image_file(filename: str) -> bool:
+    """By its ending."""
+    return filename.lower().endswith(IMG_EXTENSIONS) and not os.path.basename(filename).startswith(".")
+
+
+def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
+    """The images below a folder, sorted, at most so many; raises UsageError when it is no folder."""
+    if not os.path.isdir(dir):
+        raise UsageError(f"{dir} is not a folder")
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(dir, followlinks=True)
+             for name in names if is_image_file(name)]
+    return sorted(found)[:None if max_dataset_size == float("inf") else int(max_dataset_size)]
+
+
+def contents(folder) -> str:
+    """What is in a folder, in a few words for an error message."""
+    folder = Path(folder)
+    if not folder.exists():
+        return f"{folder} does not exist"
+    entries = sorted(folder.iterdir())
+    parts = [f"{e.name}/ ({len(make_dataset(str(e)))} images)" for e in entries if e.is_dir()][:12]
+    loose = sum(is_image_file(e.name) for e in entries)
+    others = len([e for e in entries if e.is_file()]) - loose
+    parts += [f"{loose} images"] if loose else []
+    parts += [f"{others} other files"] if others else []
+    return f"{folder} holds {', '.join(parts) or 'nothing'}"

@@ -1,0 +1,105 @@
+"""Read an image file into an (H, W, C) array of uint8, uint16 or float32, without losing depth."""
+
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from util.errors import ImageError
+from util.notices import notice
+
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error, zlib.error,
+          RuntimeError, Image.DecompressionBombError)
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow has it
+
+
+def read_image(path: str, channels: int) -> np.ndarray:
+    """(H, W, channels); raises ImageError for a file that can't be read or has other channels."""
+    try:
+        if os.path.getsize(path) == 0:
+            raise ImageError(path, "is empty (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            array = _read(path, channels)
+    except (*BROKEN, Image.DecompressionBombWarning) as error:
+        raise ImageError(path, f"can't be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+    return _with_channels(array, channels, path)
+
+
+def _read(path: str, channels: int) -> np.ndarray:
+    ending = os.path.splitext(path)[1].lower()
+    if ending == ".npy":
+        return _as_picture(np.load(path, allow_pickle=False))
+    if ending in (".tif", ".tiff") and (array := _read_tiff(path)) is not None:
+        return _as_picture(array)
+    if ending == ".png" and _sixteen_bit_colour(path):
+        from torchvision.io import ImageReadMode, decode_image  # Pillow would cut it to 8 bits
+
+        return _as_picture(decode_image(path, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy())
+    with Image.open(path) as image:
+        return _from_pillow(ImageOps.exif_transpose(image), channels, path)
+
+
+def _sixteen_bit_colour(path: str) -> bool:
+    with open(path, "rb") as file:
+        header = file.read(26)
+    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16 and header[25] != 0
+
+
+def _read_tiff(path: str) -> np.ndarray | None:
+    """The pixels, or None for an ordinary 8-bit picture, which Pillow reads in every compression."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        if page.dtype == np.uint8 and page.samplesperpixel in (1, 3, 4) and len(file.pages) == 1:
+            return None
+        array = file.series[0].asarray()
+        planar = array.ndim == 3 and file.series[0].axes[0] not in "Y"
+        return np.moveaxis(array, 0, -1) if planar else array
+
+
+def _as_picture(array: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) of any number type -> (H, W, C) in one of the three depths."""
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim != 3 or 0 in array.shape:
+        raise ValueError(f"an image has the shape (H, W) or (H, W, C), not {array.shape}")
+    if array.dtype == bool:
+        return array.astype(np.uint8) * 255
+    return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
+
+
+def _from_pillow(image: Image.Image, channels: int, path: str) -> np.ndarray:
+    mode = image.mode
+    if mode == "I" and image.format == "PNG" or mode.startswith("I;16"):
+        return _as_picture(np.asarray(image).astype(np.uint16))
+    if mode in ("I", "F"):
+        return _as_picture(np.asarray(image, dtype=np.float32))
+    if mode == "P" and "transparency" in image.info:
+        image, mode = image.convert("RGBA"), "palette with transparency"
+    target = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
+    if mode not in ("L", "RGB", target):
+        notice(f"mode {mode}", f"{path} is a {mode} image and is read as {target} (further ones too)")
+    elif mode == "L" and target == "RGB":
+        notice("grey", f"{path} is grey and becomes a colour image with three equal channels (further ones too)")
+    if target == "RGBA" and image.mode != "RGBA":
+        return _as_picture(np.asarray(image))  # an alpha channel that is not there can't be made up
+    return _as_picture(np.asarray(image.convert(target)))
+
+
+def _with_channels(array: np.ndarray, channels: int, path: str) -> np.ndarray:
+    found = array.shape[2]
+    if found == channels:
+        return array
+    if found == 1 and channels == 3:
+        return np.repeat(array, 3, axis=2)
+    if found == 4 and channels == 3:
+        notice("alpha", f"{path} has four channels, the last is dropped (further ones too)")
+        return array[:, :, :3]
+    if found in (3, 4) and channels == 1:
+        grey = (array[:, :, :3] @ LUMA)[:, :, None]
+        return grey if array.dtype == np.float32 else np.rint(grey).astype(array.dtype)
+    raise ImageError(path, f"has {found} channels where {channels} are expected; see --input_nc and --output_nc")

@@ -1,0 +1,39 @@
+"""One domain for one-sided translation: a folder, also nested, one file, or a glob pattern."""
+
+import glob
+import os
+from typing import Any
+
+from data.base_dataset import BaseDataset
+from data.image_folder import contents, is_image_file
+from util.errors import UsageError
+
+
+class SingleDataset(BaseDataset):
+    """The images of --dataroot, which is the source of --direction."""
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.domain = "A" if opt.direction == "AtoB" else "B"
+        self.paths = self._list(str(opt.dataroot))
+        self.settle_values(self.domain, self.paths)
+
+    def _list(self, root: str) -> list[str]:
+        if os.path.isdir(root):
+            return self.list_images(root)
+        paths = [root] if os.path.isfile(root) else sorted(p for p in glob.glob(root, recursive=True) if is_image_file(p))
+        if not paths:
+            folder = os.path.dirname(root) or "."
+            raise UsageError(f"--dataroot {root} is no folder, no file and no pattern that matches an image; "
+                             f"{contents(folder)}")
+        self.roots.append(os.path.dirname(root.split("*")[0].split("?")[0].split("[")[0]) or ".")
+        print(f"{len(paths)} images match {root}")
+        return paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self.paths[index]
+        image = self.read(self.domain, path)
+        return {"A": self.to_tensor(self.domain, image, self.geometry(image, path), path), "A_paths": path}

@@ -1,0 +1,123 @@
+"""Resize, crop and flip: drawn once, applied to each image of a pair."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from util.errors import UsageError
+from util.images import EIGHT_BIT
+
+PREPROCESS = ("resize_and_crop", "resize", "crop", "scale_width", "scale_width_and_crop", "none")
+Size = int | tuple[int, int]
+
+
+def pair(size: Size) -> tuple[int, int]:
+    """(width, height) of an option that is one number or two."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What happens to the pixels of an image, in this order."""
+
+    resize: tuple[int, int]                  # (width, height)
+    crop: tuple[int, int, int, int] | None   # (x, y, width, height)
+    flip: bool
+
+    def __call__(self, array: np.ndarray, method=Image.Resampling.BICUBIC) -> np.ndarray:
+        """(H, W, C) -> (H', W', C), the same depth."""
+        array = resize(array, self.resize, method)
+        if self.crop:
+            x, y, width, height = self.crop
+            array = array[y:y + height, x:x + width]
+        return array[:, ::-1] if self.flip else array
+
+
+def draw_geometry(opt, size: tuple[int, int]) -> Geometry:
+    """Choose for an image of this (width, height) by --preprocess; random in training, central and unflipped at test.
+
+    Raises UsageError when a crop does not fit in training.
+    """
+    resized = resized_size(opt, size)
+    crop = None
+    if "crop" in opt.preprocess:
+        wanted = pair(opt.crop_size)
+        if opt.isTrain and (wanted[0] > resized[0] or wanted[1] > resized[1]):
+            raise UsageError(f"an image of {resized[0]}x{resized[1]} (width x height, after --preprocess "
+                             f"{opt.preprocess}) is smaller than --crop_size {wanted[0]}x{wanted[1]}")
+        width, height = min(wanted[0], resized[0]), min(wanted[1], resized[1])
+        free = resized[0] - width, resized[1] - height
+        x, y = (random.randint(0, free[0]), random.randint(0, free[1])) if opt.isTrain else (free[0] // 2, free[1] // 2)
+        crop = (x, y, width, height)
+    return Geometry(resized, crop, opt.isTrain and not opt.no_flip and random.random() > 0.5)
+
+
+def resized_size(opt, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) before the crop; scale_width keeps the shape, and enlarges when the crop would not fit."""
+    if "resize" in opt.preprocess:
+        return pair(opt.load_size)
+    if "scale_width" in opt.preprocess:
+        scale = pair(opt.load_size)[0] / size[0]
+        if "crop" in opt.preprocess:
+            scale = max(scale, pair(opt.crop_size)[1] / size[1])
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return size
+
+
+def resize(array: np.ndarray, size: tuple[int, int], method=Image.Resampling.BICUBIC) -> np.ndarray:
+    """(H, W, C) -> (height, width, C) for size (width, height); depths Pillow has no mode for go channel by channel."""
+    if array.shape[1::-1] == tuple(size):
+        return array
+    if array.dtype == np.uint8 and array.shape[2] in (1, 3):
+        image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).resize(size, method)
+        return np.asarray(image).reshape(size[1], size[0], -1)
+    planes = [np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, method))
+              for plane in np.moveaxis(array, 2, 0)]
+    stacked = np.stack(planes, axis=2)
+    if array.dtype == np.float32:
+        return stacked
+    return np.rint(stacked).clip(0, np.iinfo(array.dtype).max).astype(array.dtype)
+
+
+# The same steps as plugins of the established toolchain call them, on Pillow images.
+
+def get_params(opt, size: tuple[int, int]) -> dict:
+    """Draw a crop position and a flip for an image of this (width, height)."""
+    geometry = draw_geometry(opt, size)
+    return {"crop_pos": geometry.crop[:2] if geometry.crop else (0, 0), "flip": geometry.flip}
+
+
+def get_transform(opt, params: dict | None = None, grayscale: bool = False, method=Image.Resampling.BICUBIC,
+                  convert: bool = True) -> "Transform":
+    """From a Pillow image to a (C, H, W) tensor in [-1, 1], or to an image again without `convert`."""
+    return Transform(opt, params, grayscale, method, convert)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Callable and picklable; draws for each image unless `params` were drawn before."""
+
+    opt: object
+    params: dict | None
+    grayscale: bool
+    method: Image.Resampling
+    convert: bool
+
+    def __call__(self, image: Image.Image) -> torch.Tensor | Image.Image:
+        image = image.convert("L") if self.grayscale else image
+        array = np.asarray(image)
+        array = array[:, :, None] if array.ndim == 2 else array
+        array = self._geometry(image.size)(array, self.method)
+        if self.convert:
+            return EIGHT_BIT.to_tensor(array)
+        return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
+
+    def _geometry(self, size: tuple[int, int]) -> Geometry:
+        drawn = draw_geometry(self.opt, size)
+        if self.params is None:
+            return drawn
+        crop = drawn.crop and (*self.params["crop_pos"], *drawn.crop[2:])
+        return Geometry(drawn.resize, crop, self.params["flip"])

@@ -1,0 +1,1 @@
+"""The command line: base options, then those of the model and the dataset it names."""

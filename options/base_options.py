@@ -1,0 +1,234 @@
+"""Options of training and testing, and how a command line is put together."""
+
+import argparse
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import data
+import models
+from data.transforms import PREPROCESS, pair
+from networks import DISCRIMINATORS, GENERATORS, NORMS
+from networks.layers import INIT_TYPES
+from options.parser import Parser
+from options.recorded import read_record
+from util.errors import UsageError
+from util.files import inside
+from util.images import DEPTHS
+from util.notices import notice
+from util.plugins import add_plugin_dir, plugin_names
+from util.seed import derive
+
+
+class BaseOptions(ABC):
+    """`parse(argv)` resolves: command line > --config > what the run recorded > dataset > model > base."""
+
+    is_train: bool
+
+    def initialize(self, parser: Parser) -> None:
+        """Add what training and testing share."""
+        add = parser.add_argument
+        add("--dataroot", required=True, help="folder of the images (layouts: docs/data.md), or `demo`")
+        add("--name", default="experiment_name", help="name of the run: where it is saved and found")
+        add("--checkpoints_dir", default="./checkpoints", help="folder of the runs")
+        add("--suffix", default="", help="appended to --name, e.g. {model}_{netG}_size{load_size}")
+        add("--model", default="cycle_gan", help=f"{', '.join(plugin_names('models'))}, or package.module:Class")
+        add("--dataset_mode", default="unaligned", help=f"{', '.join(plugin_names('data'))}, or package.module:Class")
+        add("--plugin_dir", default=None, help="folder of your own *_model.py and *_dataset.py files")
+        add("--config", default=None, help="YAML or JSON file of options; the command line wins")
+        add("--direction", default="AtoB", choices=("AtoB", "BtoA"), help="which domain becomes which")
+
+        add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+        add("--gpu_ids", default=None, help="the older spelling: 0 is --device cuda:0, -1 is --device cpu")
+        add("--seed", type=int, default=None, help="of everything random; drawn and recorded unless given")
+        add("--amp", default="off", choices=("off",), help="mixed precision")
+        add("--compile", default="off", choices=("off",), help="compiled networks")
+
+        add("--input_nc", type=positive, default=3, help="channels of the images that enter")
+        add("--output_nc", type=positive, default=3, help="channels of the images that leave")
+        add("--ngf", type=positive, default=64, help="channels of the generator's first layer")
+        add("--ndf", type=positive, default=64, help="channels of the discriminator's first layer")
+        add("--netG", default="resnet_9blocks", choices=GENERATORS, help=f"generator: {', '.join(GENERATORS)}")
+        add("--netD", default="basic", choices=DISCRIMINATORS, help=f"discriminator: {', '.join(DISCRIMINATORS)}")
+        add("--n_layers_D", type=positive, default=3, help="layers of --netD n_layers")
+        add("--norm", default="instance", choices=NORMS, help=f"normalisation: {', '.join(NORMS)}")
+        add("--no_dropout", action="store_true", help="no dropout in the generator")
+        add("--init_type", default="normal", choices=INIT_TYPES, help=f"initialisation: {', '.join(INIT_TYPES)}")
+        add("--init_gain", type=float, default=0.02, help="scale of the initial weights")
+
+        add("--preprocess", default="resize_and_crop", choices=PREPROCESS, help=", ".join(PREPROCESS))
+        add("--load_size", type=size, default=286, help="resize to this: one number, or WIDTHxHEIGHT")
+        add("--crop_size", type=size, default=256, help="then crop to this: one number, or WIDTHxHEIGHT")
+        add("--no_flip", action="store_true", help="no random flips in training")
+        add("--serial_batches", action="store_true", help="take the images in order")
+        add("--max_dataset_size", type=number_or_inf, default=float("inf"), help="use only so many images")
+        add("--batch_size", type=positive, default=1, help="images a batch")
+        add("--num_threads", type=natural, default=4, help="processes that read images; 0 reads between the steps")
+        for domain in "AB":
+            add(f"--depth_{domain}", default="auto", choices=("auto", *DEPTHS), help=f"what files of {domain} hold")
+            add(f"--range_{domain}", default="auto", help=f"LOW:HIGH, the values of {domain} that become -1 and 1; "
+                                                          f"auto: 0:255, or what 16-bit and float files span")
+
+        add("--epoch", default="latest", help="which checkpoint to load: latest or an epoch")
+        add("--load_iter", type=natural, default="0", help="load iter_N instead, if above 0")
+        add("--phase", default="train" if self.is_train else "test", help="train, val, test: part of folder names")
+        add("--display_winsize", type=positive, default=256, help="width of the pictures on a page")
+        add("--use_wandb", action="store_true", help="log to Weights and Biases (extra: wandb)")
+        add("--wandb_project_name", default="CycleGAN-and-pix2pix", help="project there")
+        add("--verbose", action="store_true", help="print the networks' layers, and tracebacks of errors")
+
+    @abstractmethod
+    def recorded(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
+        """What is taken from the record of the run, by option name; asked again once the plugins' options are known."""
+
+    def settle(self, opt: argparse.Namespace) -> None:
+        """Settle what follows from other options; raise UsageError where they contradict each other."""
+        if "crop" in opt.preprocess and ("resize" in opt.preprocess or "scale" in opt.preprocess):
+            load, crop = pair(opt.load_size), pair(opt.crop_size)
+            if load[0] < crop[0] or ("resize" in opt.preprocess and load[1] < crop[1]):
+                raise UsageError(f"--load_size {opt.load_size} is smaller than --crop_size {opt.crop_size}; a crop is "
+                                 f"cut from the loaded size")
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """The resolved options of `argv`, sys.argv[1:] unless given; raises UsageError, or prints help and exits."""
+        opt = self.gather(list(sys.argv[1:] if argv is None else argv))
+        opt.isTrain = self.is_train
+        inside(opt.checkpoints_dir, opt.name, "--name")
+        if opt.seed is None:
+            opt.seed = derive(torch.seed()) if self.is_train else 0
+        opt.gpu_ids, opt.device = pick_device(opt.device, opt.gpu_ids)
+        self.settle(opt)
+        if opt.dataroot == "demo":
+            from data.demo import prepare
+
+            opt.dataroot = prepare(opt.recorded_dataset_mode or opt.dataset_mode, opt)
+        return opt
+
+    def gather(self, argv: list[str]) -> argparse.Namespace:
+        """Learn step by step which run, model and dataset are meant, then parse for good."""
+        parser = Parser(argv)
+        self.initialize(parser)
+        config: dict[str, Any] = {}
+        recorded: dict[str, Any] = {}
+
+        def so_far() -> argparse.Namespace:
+            parser.argv = parser.tokens({**recorded, **config}) + argv
+            return parser.parse_known_args()[0]
+
+        config.update(read_config(so_far().config))
+        first = so_far()
+        record = read_record(first.checkpoints_dir, run_name(first))
+        recorded.update(self.recorded(first, record, None))
+        first = so_far()
+        if first.plugin_dir:
+            add_plugin_dir(first.plugin_dir)
+        import_recorded_model(record)
+        base = {action.dest for action in parser._actions}
+        parser = models.get_option_setter(first.model)(parser, self.is_train)
+        parser = data.get_option_setter(so_far().dataset_mode)(parser, self.is_train)
+        if not {"-h", "--help"} & set(argv):
+            added = {action.dest for action in parser._actions} - base
+            recorded.update(self.recorded(so_far(), record, added))
+        so_far()
+        for key in config:
+            if parser.known(key) is None:
+                parser.refuse(f"--{key}", first.config)
+        parser.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS,
+                            help="list the options of this model and dataset")
+        opt = parser.parse_args()
+        opt.name = run_name(opt)
+        opt.recorded_dataset_mode = record.get("options", {}).get("dataset_mode")
+        return opt
+
+
+def import_recorded_model(record: dict[str, dict]) -> None:
+    """Its file may register the network that another model is asked to test."""
+    name = record.get("options", {}).get("model")
+    if name:
+        try:
+            models.find_model_using_name(name)
+        except (UsageError, ImportError) as error:
+            notice("recorded model", f"the run was trained with --model {name}, which is not here ({error})")
+
+
+def run_name(opt: argparse.Namespace) -> str:
+    """--name, and --suffix with the options it mentions filled in; raises UsageError for one it can't know."""
+    try:
+        return f"{opt.name}_{opt.suffix.format(**vars(opt))}" if opt.suffix else opt.name
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(f"--suffix {opt.suffix} mentions {error}, which is no option") from None
+
+
+def read_config(path: str | None) -> dict[str, Any]:
+    """Option -> word or list of words, from a YAML or JSON file; raises UsageError."""
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        config = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # words: argparse has the types
+    except FileNotFoundError:
+        raise UsageError(f"--config {path} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict) or any(isinstance(value, dict) for value in config.values()):
+        raise UsageError(f"--config {path} must be a flat list of `option: value` lines")
+    return {str(key).removeprefix("--"): value for key, value in config.items()}
+
+
+def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.device]:
+    """(gpu_ids, device) of --device and the older --gpu_ids; raises UsageError for a device that is not there."""
+    if gpu_ids is not None and device == "auto":
+        try:
+            numbers = [int(word) for word in str(gpu_ids).split(",") if int(word) >= 0]
+        except ValueError:
+            raise UsageError(f"--gpu_ids {gpu_ids} is not a list of numbers; write 0, or -1 for the CPU") from None
+        if len(numbers) > 1:
+            notice("gpus", f"--gpu_ids {gpu_ids}: one process uses one GPU, cuda:{numbers[0]}")
+        if numbers and not torch.cuda.is_available():
+            notice("no gpu", f"--gpu_ids {gpu_ids}: no CUDA device here, the best other one is used")
+        else:
+            device = f"cuda:{numbers[0]}" if numbers else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        picked = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device {device} is not a device; use auto, cpu, cuda, cuda:N or mps") from None
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (picked.index or 0) >= there.get(picked.type, 0):
+        raise UsageError(f"--device {device} is not there ({there.get(picked.type, 0)} of that kind); use --device auto")
+    return ([picked.index or 0] if picked.type == "cuda" else []), picked
+
+
+# Types of option values; argparse names them in its message.
+
+def positive(word: str) -> int:
+    """A whole number from 1."""
+    if int(word) < 1:
+        raise ValueError(word)
+    return int(word)
+
+
+def natural(word: str) -> int:
+    """A whole number from 0."""
+    if int(word) < 0:
+        raise ValueError(word)
+    return int(word)
+
+
+def number_or_inf(word: str) -> float:
+    """A whole number from 1, or inf."""
+    return float("inf") if word == "inf" else positive(word)
+
+
+def size(word: str) -> int | tuple[int, int]:
+    """One number for a square, or (width, height) of WIDTHxHEIGHT."""
+    numbers = [positive(part) for part in word.lower().split("x")]
+    if len(numbers) > 2:
+        raise ValueError(word)
+    return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])

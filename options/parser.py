@@ -1,0 +1,82 @@
+"""argparse with one-line errors, the closest match for a misspelt name, and values that come from files."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from util.cli import OneLineParser
+from util.errors import UsageError, did_you_mean, unknown
+from util.notices import notice
+
+FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+class Parser(OneLineParser):
+    """Until `parse_args`, nothing is required and any value is accepted: the plugins that add options and choices are
+    not all known yet. An option added twice replaces the first, with a notice.
+    """
+
+    def __init__(self, argv: Sequence[str]):
+        super().__init__(add_help=False, allow_abbrev=False, conflict_handler="resolve",
+                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        self.argv = list(argv)
+        self._strict = False
+
+    def add_argument(self, *names, **kwargs):
+        for name in names:
+            if name in self._option_string_actions:
+                notice(f"replaced {name}", f"{name} is replaced by a plugin's option of the same name")
+        return super().add_argument(*names, **kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """A plugin's bare call reads our command line."""
+        args = self.argv if args is None else args
+        if self._strict:
+            return super().parse_known_args(args, namespace)
+        required = [action for action in self._actions if action.required]
+        for action in required:
+            action.required = False
+        try:
+            return super().parse_known_args(args, namespace)
+        finally:
+            for action in required:
+                action.required = True
+
+    def parse_args(self, args=None, namespace=None):
+        """The whole command line; raises UsageError for what is unknown, missing or of a wrong value."""
+        self._strict = True
+        opt, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.refuse(rest[0].split("=")[0], f"--model {getattr(opt, 'model', '')}")
+        return opt
+
+    def refuse(self, word: str, place: str):
+        """Raise UsageError for an option that there is not."""
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        hint = did_you_mean(word, known) if word.startswith("-") else ""
+        raise UsageError(f"unknown option '{word}' for {place}.{hint} --help lists all of them")
+
+    def known(self, dest: str) -> argparse.Action | None:
+        """The option that sets this attribute."""
+        return next((action for action in self._actions if action.dest == dest and action.option_strings), None)
+
+    def tokens(self, values: dict[str, Any]) -> list[str]:
+        """Arguments that set the options known so far to these values; a flag that is off becomes its default."""
+        tokens = []
+        for dest, value in values.items():
+            action = self.known(dest)
+            if action is None or value is None:
+                continue
+            if action.nargs != 0:
+                tokens += [f"{action.option_strings[0]}={word}" for word in (value if isinstance(value, list) else [value])]
+            elif str(value).lower() not in FLAG_WORDS:
+                raise UsageError(f"--{dest} is on or off, not '{value}'; write true or false")
+            elif FLAG_WORDS[str(value).lower()] == bool(action.const):
+                tokens.append(action.option_strings[0])
+            else:
+                self.set_defaults(**{dest: not action.const})
+        return tokens
+
+    def _check_value(self, action, value):
+        if self._strict and action.choices is not None and value not in action.choices:
+            raise unknown(f"value for {action.option_strings[0]}", value, map(str, action.choices))

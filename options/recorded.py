@@ -1,0 +1,88 @@
+"""What is known of a run without being typed: the options it recorded, and what its weights tell."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from networks.architecture import describe
+from util import checkpoint
+from util.errors import UsageError
+from util.files import atomic, inside
+from util.notices import notice
+
+RECORD = "train_opt.json"
+
+
+def write_record(folder, opt: argparse.Namespace, networks: dict[str, dict]) -> None:
+    """`train_opt.json`, the resolved options and the arguments of each network, and `train_opt.txt` for people."""
+    values = {key: _plain(value) for key, value in sorted(vars(opt).items())}
+    with atomic(Path(folder) / RECORD) as file:
+        json.dump({"options": values, "networks": networks}, file, indent=1)
+    with atomic(Path(folder) / "train_opt.txt") as file:
+        file.write("----------------- Options ---------------\n")
+        file.writelines(f"{key:>25}: {value}\n" for key, value in values.items())
+        file.write("----------------- End -------------------\n")
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it and the command line reads it."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return value if isinstance(value, (bool, int, str, list, type(None))) else str(value)
+
+
+def read_record(checkpoints_dir: str, name: str) -> dict[str, dict]:
+    """{"options": ..., "networks": ...} of a run; empty without a record, UsageError for a damaged one."""
+    path = inside(checkpoints_dir, name, "--name") / RECORD
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {"options": dict(record["options"]), "networks": dict(record["networks"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); remove it to go on without it") from error
+
+
+def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[str, Any]:
+    """For testing: which generator --direction means (`model_suffix`), and what it was built with.
+
+    The record says so, else the keys and shapes of the weights; nothing where there are none, which loading them will
+    report. Raises UsageError for a direction that a run with one generator was not trained for.
+    """
+    folder, tag = inside(opt.checkpoints_dir, opt.name, "--name"), checkpoint_tag(opt)
+    recorded = {name: net for name, net in record.get("networks", {}).items() if name.startswith("G")}
+    there = list(recorded) or [path.name.removeprefix(f"{tag}_net_").removesuffix(".pth")
+                               for path in sorted(folder.glob(f"{tag}_net_G*.pth"))]
+    suffix = getattr(opt, "model_suffix", "") or _suffix(opt, record, there)
+    arguments = recorded.get(f"G{suffix}") or _read_weights(folder / f"{tag}_net_G{suffix}.pth", record)
+    return {"model_suffix": suffix, **arguments}
+
+
+def _suffix(opt: argparse.Namespace, record: dict[str, dict], generators: list[str]) -> str:
+    trained = record.get("options", {}).get("direction", "AtoB")
+    if "G" not in generators and {"G_A", "G_B"} <= set(generators):
+        return "_A" if opt.direction == trained else "_B"
+    if record and opt.direction != trained:
+        raise UsageError(f"run {opt.name} was trained with --direction {trained} and has one generator: it can't go "
+                         f"{opt.direction}")
+    return ""
+
+
+def _read_weights(path: Path, record: dict[str, dict]) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    arguments = describe(checkpoint.clean_state_dict(checkpoint.load(path), path))
+    if not arguments:
+        model = record.get("options", {}).get("model", "its own model")
+        notice("custom", f"{path} holds a generator of a family not known here; if it does not load, test it with "
+                         f"--model {model}")
+    elif "no_dropout" not in arguments:
+        notice("dropout", f"{path} does not tell whether it was trained with dropout: taken as on; --no_dropout turns "
+                          f"it off")
+    return arguments
+
+
+def checkpoint_tag(opt: argparse.Namespace) -> str:
+    """What --load_iter and --epoch name: `iter_N`, `latest` or an epoch."""
+    return f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch

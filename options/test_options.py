@@ -1,0 +1,46 @@
+"""Options of test.py."""
+
+import argparse
+from typing import Any
+
+from options.base_options import BaseOptions, number_or_inf
+from options.parser import Parser
+from options.recorded import generator_options
+
+# What testing takes from the record, besides the plugins' own options.
+FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
+               "crop_size", "preprocess", "depth_A", "depth_B", "range_A", "range_B", "seed", "plugin_dir"}
+
+
+class TestOptions(BaseOptions):
+    """What testing takes; `--model test --name RUN --dataroot FOLDER` is enough for every trained run."""
+
+    __test__ = False  # pytest would collect it
+    is_train = False
+
+    def initialize(self, parser: Parser) -> None:
+        super().initialize(parser)
+        add = parser.add_argument
+        add("--results_dir", default="./results/", help="folder of the results")
+        add("--num_test", type=number_or_inf, default=float("inf"), help="how many images to translate")
+        add("--eval", action="store_true", help="running statistics of batch norm, no dropout")
+        add("--aspect_ratio", type=float, default=1.0, help="width / height of the written images, relative to what "
+                                                            "the network made")
+        parser.set_defaults(model="test", load_size=None)  # None: what --crop_size is
+
+    def recorded(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
+        options = record.get("options", {})
+        wanted = FROM_RECORD | (plugin_options or set())
+        if first.model == options.get("model"):
+            wanted |= {"dataset_mode"}
+        values = {key: value for key, value in options.items() if key in wanted}
+        if plugin_options is not None and ("model_suffix" in plugin_options or not record):
+            values |= generator_options(first, record)
+        return values
+
+    def settle(self, opt: argparse.Namespace) -> None:
+        if opt.load_size is None:
+            opt.load_size = opt.crop_size
+        opt.serial_batches = opt.no_flip = True
+        opt.max_dataset_size = min(opt.max_dataset_size, opt.num_test)
+        super().settle(opt)

@@ -1,0 +1,61 @@
+"""Options of train.py."""
+
+import argparse
+from typing import Any
+
+from models.schedule import CHOICES
+from networks import OBJECTIVES
+from options.base_options import BaseOptions, natural, positive
+from options.parser import Parser
+from util.errors import UsageError
+
+NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
+                 "device", "gpu_ids"}
+
+
+class TrainOptions(BaseOptions):
+    """What training takes; `--continue_train --name RUN` is a whole command line."""
+
+    is_train = True
+
+    def initialize(self, parser: Parser) -> None:
+        super().initialize(parser)
+        add = parser.add_argument
+        add("--n_epochs", type=natural, default=100, help="epochs with the initial learning rate")
+        add("--n_epochs_decay", type=natural, default=100, help="epochs of decay after them (linear and cosine)")
+        add("--epoch_count", type=positive, default=1, help="number of the first epoch")
+        add("--lr", type=float, default=0.0002, help="initial learning rate of Adam")
+        add("--beta1", type=float, default=0.5, help="momentum of Adam")
+        add("--lr_policy", default="linear", choices=CHOICES, help=f"learning rate: {', '.join(CHOICES)}")
+        add("--lr_decay_iters", type=positive, default=50, help="epochs between the steps of --lr_policy step")
+        add("--gan_mode", default="lsgan", choices=OBJECTIVES, help=f"GAN objective: {', '.join(OBJECTIVES)}")
+        add("--pool_size", type=natural, default=50, help="images in the discriminator's history; 0 turns it off")
+
+        add("--continue_train", action="store_true", help="go on with the run --name from its last state")
+        add("--save_latest_freq", type=positive, default=5000, help="images between saves of `latest`")
+        add("--save_epoch_freq", type=positive, default=5, help="epochs between numbered checkpoints")
+        add("--save_by_iter", action="store_true", help="keep the saves between epochs, as iter_N")
+
+        add("--print_freq", type=positive, default=100, help="images between log lines")
+        add("--display_freq", type=positive, default=400, help="images between pictures in the live views")
+        add("--update_html_freq", type=positive, default=1000, help="images between pictures on the page")
+        add("--no_html", action="store_true", help="no page of pictures and curves")
+        add("--display_id", type=int, default=1, help="window of the live visdom view; 0 turns it off")
+        add("--display_server", default="http://localhost", help="visdom server")
+        add("--display_port", type=natural, default=8097, help="its port")
+        add("--display_env", default="main", help="its environment")
+        add("--display_ncols", type=int, default=4, help="pictures a row there; 0 is a window for each")
+        add("--use_tensorboard", action="store_true", help="log for TensorBoard into the run's folder (extra: "
+                                                           "tensorboard)")
+
+    def recorded(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
+        if not first.continue_train:
+            return {}
+        return {key: value for key, value in record.get("options", {}).items() if key not in NOT_ON_RESUME}
+
+    def settle(self, opt: argparse.Namespace) -> None:
+        super().settle(opt)
+        last = opt.n_epochs + opt.n_epochs_decay
+        if opt.epoch_count > last:
+            raise UsageError(f"--epoch_count {opt.epoch_count} is after the last epoch, {last} (--n_epochs {opt.n_epochs} "
+                             f"+ --n_epochs_decay {opt.n_epochs_decay}): nothing would be trained")

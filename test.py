@@ -1,0 +1,100 @@
+"""Translate images with a trained run: python test.py --model test --name RUN --dataroot FOLDER."""
+
+import glob
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data import create_dataset
+from data.image_folder import is_image_file
+from models import BaseModel, create_model
+from options.recorded import checkpoint_tag
+from options.test_options import TestOptions
+from util.cli import run
+from util.errors import UsageError
+from util.files import inside
+from util.html import HTML
+from util.images import ValueRange, save_exact, save_image, tensor2im
+
+
+def test(opt) -> int:
+    """Translate, write the images and a page; returns 1 when images had to be left out, else 0."""
+    dataset = create_dataset(opt)
+    model = create_model(opt)
+    model.setup(opt)
+    folder = results_folder(opt)
+    page = HTML(folder, f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
+    rows: dict[str, dict[str, str]] = {}
+    with tqdm(total=len(dataset), unit="img", disable=None) as bar:
+        for batch in dataset:
+            model.set_input(batch)
+            model.test()
+            rows.update(write_batch(opt, model, page.img_dir, getattr(dataset.dataset, "roots", [])))
+            bar.update(len(model.get_image_paths()))
+    for name, files in sorted(rows.items()):
+        page.add_header(name)
+        shown = [f"{name}_{label}.png" for label in files]
+        page.add_images(shown, list(files), list(files.values()), opt.display_winsize)
+    page.save()
+    for error in dataset.errors:
+        print(f"skipped {error}", file=sys.stderr)
+    print(f"{len(rows)} images translated{f', {len(dataset.errors)} skipped' if dataset.errors else ''}: "
+          f"{folder / 'index.html'}")
+    return int(bool(dataset.errors))
+
+
+def results_folder(opt) -> Path:
+    """`<results_dir>/<name>/<phase>_<epoch>`; raises UsageError when that leads elsewhere."""
+    tag = f"_iter{opt.load_iter}" if opt.load_iter > 0 else ""
+    inside(opt.results_dir, opt.name, "--name")
+    return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
+
+
+def write_batch(opt, model: BaseModel, folder: Path, roots: list[str]) -> dict[str, dict[str, str]]:
+    """Write every visual of every image; returns result name -> label -> file below `folder`."""
+    rows = {}
+    visuals = model.get_current_visuals()
+    for i, path in enumerate(model.get_image_paths()):
+        name = result_name(path, roots)
+        rows[name] = {}
+        for label, value in visuals.items():
+            if not torch.is_tensor(value) and len(model.get_image_paths()) > 1:
+                raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
+                                 f"--batch_size 1")
+            domain = model.visual_domain(label)
+            values = ValueRange.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}"))
+            value = value[i] if torch.is_tensor(value) else value
+            rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio)
+    return rows
+
+
+def write_visual(folder: Path, name: str, value, values: ValueRange, source: str, aspect_ratio: float) -> str:
+    """`<name>.png`, and beside it what PNG can't hold: .npy for an .npy source, else .tif. Returns the exact file."""
+    inside(folder, f"{name}.png", "result")
+    if not torch.is_tensor(value):
+        save_image(np.asarray(value).astype(np.uint8), folder / f"{name}.png", aspect_ratio)
+        return f"{name}.png"
+    array = values.to_array(value)
+    if (values.depth, array.shape[2]) in (("uint8", 1), ("uint8", 3), ("uint8", 4), ("uint16", 1)):
+        save_image(array, folder / f"{name}.png", aspect_ratio)
+        return f"{name}.png"
+    exact = f"{name}{'.npy' if source.lower().endswith('.npy') else '.tif'}"
+    save_exact(array, folder / exact)
+    save_image(tensor2im(value), folder / f"{name}.png", aspect_ratio)
+    return exact
+
+
+def result_name(path: str, roots: list[str]) -> str:
+    """Where below the listed folder an image lies, without its ending unless a sibling shares the stem."""
+    path = Path(path)
+    root = next((root for root in roots if path.is_relative_to(root)), path.parent)
+    siblings = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if is_image_file(p.name)]
+    relative = path.relative_to(root)
+    return str(relative if len(siblings) > 1 else relative.with_suffix(""))
+
+
+if __name__ == "__main__":
+    run(lambda: test(TestOptions().parse()))

@@ -1,0 +1,30 @@
+"""How a script starts and ends: one line for bad input, exit code 2, and a traceback only with --verbose."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from util.errors import UsageError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Raises UsageError where argparse would print its usage and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script's main function and exit: 0 or what it returned, 2 for bad input, 130 for Ctrl-C."""
+    try:
+        sys.exit(main() or 0)
+    except (UsageError, OSError) as error:
+        if "--verbose" in sys.argv:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,97 @@
+"""Between pictures and tensors: the values of a domain, and files that keep its depth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from util.errors import UsageError
+from util.files import atomic
+
+DEPTHS = ("uint8", "uint16", "float32")
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The values of a domain's files: [low, high] of a depth stands for [-1, 1] of a tensor."""
+
+    depth: str = "uint8"
+    low: float = 0.0
+    high: float = 255.0
+
+    @classmethod
+    def parse(cls, depth: str, limits: str) -> "ValueRange":
+        """From the options --depth_X and --range_X (`LOW:HIGH`); `auto`, where no dataset resolved it, is 8-bit."""
+        if depth == "auto":
+            depth = "uint8"
+        if limits == "auto":
+            limits = {"uint8": "0:255", "uint16": "0:65535", "float32": "0:1"}[depth]
+        try:
+            low, high = map(float, limits.split(":"))
+        except ValueError:
+            raise UsageError(f"'{limits}' is not a range of values; write LOW:HIGH, as 0:4095") from None
+        if not low < high:
+            raise UsageError(f"the range {limits} is empty; write LOW:HIGH with LOW < HIGH")
+        return cls(depth, low, high)
+
+    @property
+    def limits(self) -> str:
+        """As the options --range_A and --range_B take it."""
+        return f"{self.low:g}:{self.high:g}" if self.depth == "uint8" else f"{self.low!r}:{self.high!r}"
+
+    def to_tensor(self, array: np.ndarray) -> torch.Tensor:
+        """(H, W, C) in file values -> (C, H, W) float32, low..high becoming -1..1."""
+        values = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
+        return values.sub_(self.low).mul_(2 / (self.high - self.low)).sub_(1)
+
+    def to_array(self, tensor: torch.Tensor) -> np.ndarray:
+        """(C, H, W) in [-1, 1] -> (H, W, C) in file values, rounded and kept in the depth's limits."""
+        values = tensor.detach().cpu().double().numpy().transpose(1, 2, 0)
+        values = (values + 1) / 2 * (self.high - self.low) + self.low
+        if self.depth == "float32":
+            return values.astype(np.float32)
+        return np.rint(values).clip(0, np.iinfo(self.depth).max).astype(self.depth)
+
+    def preview(self, array: np.ndarray) -> np.ndarray:
+        """(H, W, C) in file values -> (H, W, 3) uint8 for a screen: the first three channels, or the first as grey."""
+        if self.depth != "uint8" or (self.low, self.high) != (0.0, 255.0):
+            array = np.clip((array.astype(np.float64) - self.low) / (self.high - self.low) * 255, 0, 255)
+            array = np.rint(array).astype(np.uint8)
+        return array[:, :, :3] if array.shape[2] >= 3 else np.repeat(array[:, :, :1], 3, axis=2)
+
+
+EIGHT_BIT = ValueRange()
+
+
+def tensor2im(image: Any, imtype: type = np.uint8) -> np.ndarray:
+    """(N, C, H, W) or (C, H, W) in [-1, 1], the first of a batch -> (H, W, 3) in 0..255; an array passes unchanged."""
+    if not torch.is_tensor(image):
+        return np.asarray(image).astype(imtype)
+    image = image[0] if image.dim() == 4 else image
+    return EIGHT_BIT.preview(EIGHT_BIT.to_array(image)).astype(imtype)
+
+
+def save_image(image: np.ndarray, path, aspect_ratio: float = 1.0) -> None:
+    """Write (H, W), (H, W, 1) or (H, W, 3) uint8 or (H, W) uint16; a ratio above 1 widens, one below 1 heightens."""
+    picture = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    width, height = picture.size
+    if aspect_ratio != 1.0:
+        width, height = round(width * max(1, aspect_ratio)), round(height / min(1, aspect_ratio))
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    with atomic(path, "wb") as file:
+        picture.save(file, format=Image.registered_extensions().get(Path(path).suffix.lower(), "PNG"))
+
+
+def save_exact(array: np.ndarray, path) -> None:
+    """Write (H, W, C) of any depth as .npy or .tif, by the path's ending."""
+    with atomic(path, "wb") as file:
+        if Path(path).suffix == ".npy":
+            np.save(file, array)
+        else:
+            import tifffile
+
+            tifffile.imwrite(file, array[:, :, 0] if array.shape[2] == 1 else array,
+                             photometric="rgb" if array.shape[2] == 3 else "minisblack")

@@ -1,0 +1,26 @@
+"""Losses in the terminal: in the progress bar, or line by line where there is no terminal."""
+
+from tqdm import tqdm
+
+from util.progress import Progress
+from util.sinks import Sink
+
+
+class Console(Sink):
+    """Writes through a bar that is off where the output is no terminal."""
+
+    def __init__(self, bar: tqdm):
+        self.bar = bar
+
+    def scalars(self, at: Progress, values: dict[str, float]) -> None:
+        if self.bar.disable:
+            print(log_line(at, values), flush=True)
+        else:
+            self.bar.set_description(f"epoch {at.epoch}")
+            self.bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in values.items()))
+
+
+def log_line(at: Progress, values: dict[str, float]) -> str:
+    """The established format of loss_log.txt."""
+    losses = "".join(f"{name}: {value:.3f} " for name, value in values.items())
+    return f"(epoch: {at.epoch}, iters: {at.iters}, time: {at.time:.3f}, data: {at.data:.3f}) {losses}"

@@ -1,0 +1,40 @@
+"""loss_log.txt for people and old scripts, loss_log.jsonl for programs."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from util.progress import Progress
+from util.sinks import Sink
+from util.sinks.console import log_line
+
+
+class LogFile(Sink):
+    """Appends; each line is complete on disk before the training goes on."""
+
+    def __init__(self, folder):
+        self.text, self.jsonl = Path(folder) / "loss_log.txt", Path(folder) / "loss_log.jsonl"
+        self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
+
+    def scalars(self, at: Progress, values: dict[str, float]) -> None:
+        self._append(self.text, log_line(at, values))
+        point = {**at.counters(), "time": round(at.time, 6), "data": round(at.data, 6)}
+        self._append(self.jsonl, json.dumps({**point, "losses": values}))
+
+    @staticmethod
+    def _append(path: Path, line: str) -> None:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def read_log(folder) -> list[dict[str, Any]]:
+    """The points of loss_log.jsonl in order; a torn last line is left out."""
+    path = Path(folder) / "loss_log.jsonl"
+    points = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            points.append(json.loads(line))
+        except ValueError:
+            continue
+    return points

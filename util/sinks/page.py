@@ -1,0 +1,62 @@
+"""web/index.html: the losses as curves and the pictures of the training, newest first."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from dominate import tags
+
+from util.html import HTML
+from util.images import save_image
+from util.plots import chart
+from util.progress import Progress
+from util.sinks import Sink
+from util.sinks.log_file import read_log
+
+PICTURE = re.compile(r"epoch(\d+)_(.+)\.png")
+
+
+class Page(Sink):
+    """Rebuilt from the files on disk, so it continues what an earlier run left."""
+
+    def __init__(self, folder, name: str, images_every: int, width: int):
+        self.folder, self.name, self.width = Path(folder), name, width
+        self.images_every = images_every
+        self.labels: list[str] = []
+
+    def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
+        self.labels = list(pictures)
+        for label, picture in pictures.items():
+            save_image(picture, self.folder / "web" / "images" / f"epoch{at.epoch:03d}_{label}.png")
+        self.build()
+
+    def close(self) -> None:
+        self.build()
+
+    def build(self) -> None:
+        """Write the page anew."""
+        page = HTML(self.folder / "web", f"Training of {self.name}")
+        page.add(self._curves())
+        for epoch, labels in sorted(self._saved(page.img_dir).items(), reverse=True):
+            page.add_header(f"epoch {epoch}")
+            files = [f"epoch{epoch:03d}_{label}.png" for label in labels]
+            page.add_images(files, labels, files, self.width)
+        page.save()
+
+    def _curves(self) -> tags.div:
+        series: dict[str, tuple[list[float], list[float]]] = {}
+        points = read_log(self.folder)
+        images = max((point["iters"] for point in points), default=1)
+        for point in points:
+            for name, value in point["losses"].items():
+                xs, ys = series.setdefault(name, ([], []))
+                xs.append(point["epoch"] - 1 + point["iters"] / images)
+                ys.append(value)
+        return tags.div(*(chart(name, xs, ys) for name, (xs, ys) in series.items()), cls="row")
+
+    def _saved(self, folder: Path) -> dict[int, list[str]]:
+        epochs: dict[int, list[str]] = {}
+        for match in filter(None, (PICTURE.fullmatch(path.name) for path in sorted(folder.iterdir()))):
+            epochs.setdefault(int(match[1]), []).append(match[2])
+        rank = {label: i for i, label in enumerate(self.labels)}
+        return {epoch: sorted(labels, key=lambda label: rank.get(label, len(rank))) for epoch, labels in epochs.items()}

@@ -1,0 +1,30 @@
+"""Event files for TensorBoard."""
+
+import numpy as np
+
+from util.errors import UsageError
+from util.progress import Progress
+from util.sinks import Sink
+
+
+class TensorBoardLog(Sink):
+    """Losses and pictures over the number of images, in `<run>/tensorboard`."""
+
+    def __init__(self, folder, images_every: int):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(f"--use_tensorboard needs an extra: pip install -e \".[tensorboard]\" ({error})") from error
+        self.images_every = images_every
+        self.writer = SummaryWriter(str(folder))
+
+    def scalars(self, at: Progress, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(f"loss/{name}", value, at.total_iters)
+
+    def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
+        for label, picture in pictures.items():
+            self.writer.add_image(label, picture, at.total_iters, dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()

@@ -1,0 +1,53 @@
+"""The live view of a visdom server."""
+
+import importlib.util
+import socket
+from urllib.parse import urlparse
+
+import numpy as np
+
+from util.progress import Progress
+from util.sinks import Sink
+
+
+class VisdomView(Sink):
+    """Pictures in a grid and one window of curves, in the environment `env`."""
+
+    def __init__(self, name: str, server: str, port: int, env: str, ncols: int, first_window: int):
+        from visdom import Visdom
+
+        self.name, self.ncols, self.window = name, ncols, first_window
+        self.view = Visdom(server=server, port=port, env=env, raise_exceptions=True, use_incoming_socket=False)
+        self.xs: list[float] = []
+        self.ys: list[list[float]] = []
+
+    def scalars(self, at: Progress, values: dict[str, float]) -> None:
+        self.xs.append(at.total_iters)
+        self.ys.append(list(values.values()))
+        x = np.repeat(np.array(self.xs)[:, None], len(values), axis=1)
+        y = np.array(self.ys)
+        self.view.line(X=x if len(values) > 1 else x[:, 0], Y=y if len(values) > 1 else y[:, 0], win=f"{self.window}",
+                       opts={"title": f"{self.name} loss over images", "legend": list(values), "xlabel": "images",
+                             "ylabel": "loss"})
+
+    def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
+        shapes = {picture.shape for picture in pictures.values()}
+        if self.ncols > 0 and len(shapes) == 1:
+            grid = np.stack([picture.transpose(2, 0, 1) for picture in pictures.values()])
+            self.view.images(grid, nrow=self.ncols, padding=2, win=f"{self.window + 1}",
+                             opts={"title": f"{self.name} epoch {at.epoch}: {', '.join(pictures)}"})
+            return
+        for i, (label, picture) in enumerate(pictures.items(), start=1):
+            self.view.image(picture.transpose(2, 0, 1), win=f"{self.window + i}", opts={"title": label})
+
+
+def answers(server: str, port: int, timeout: float = 0.5) -> bool:
+    """Whether visdom is installed and something listens at its address."""
+    if importlib.util.find_spec("visdom") is None:
+        return False
+    try:
+        host = urlparse(server if "//" in server else f"//{server}").hostname or server
+        with socket.create_connection((host, port), timeout=timeout):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,35 @@
+"""Weights and Biases."""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from util.errors import UsageError
+from util.progress import Progress
+from util.sinks import Sink
+
+
+def require() -> None:
+    """Raise UsageError where wandb is not installed, without importing it."""
+    if importlib.util.find_spec("wandb") is None:
+        raise UsageError('--use_wandb needs an extra: pip install -e ".[wandb]"')
+
+
+class WandbLog(Sink):
+    """Losses and pictures over the number of images."""
+
+    def __init__(self, project: str, name: str, folder: str, config: dict[str, Any]):
+        import wandb
+
+        self.wandb = wandb
+        self.run = wandb.init(project=project, name=name, dir=folder, config=config)
+
+    def scalars(self, at: Progress, values: dict[str, float]) -> None:
+        self.run.log({"epoch": at.epoch, "images": at.total_iters, **values})
+
+    def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
+        self.run.log({"images": at.total_iters} | {k: self.wandb.Image(v) for k, v in pictures.items()})
+
+    def close(self) -> None:
+        self.run.finish()
