@@ -22,6 +22,7 @@ from util.images import ValueRange, save_exact, save_image, tensor2im
 
 def test(opt) -> int:
     """Translate, write the images and a page; returns 1 when images had to be left out, else 0."""
+    opt.serial_batches = opt.no_flip = True  # what datasets may go by
     dataset = create_dataset(opt)
     model = create_model(opt)
     model.setup(opt)
@@ -77,11 +78,12 @@ def write_visual(folder: Path, name: str, value, values: ValueRange, source: str
     if not torch.is_tensor(value):
         save_image(np.asarray(value).astype(np.uint8), folder / f"{name}.png", aspect_ratio)
         return f"{name}.png"
-    array = values.to_array(value)
-    if (values.depth, array.shape[2]) in (("uint8", 1), ("uint8", 3), ("uint8", 4), ("uint16", 1)):
+    array, from_npy = values.to_array(value), source.lower().endswith(".npy")
+    png = [("uint8", 1), ("uint8", 3), ("uint8", 4), *([] if from_npy else [("uint16", 1)])]
+    if (values.depth, array.shape[2]) in png:
         save_image(array, folder / f"{name}.png", aspect_ratio)
         return f"{name}.png"
-    exact = f"{name}{'.npy' if source.lower().endswith('.npy') else '.tif'}"
+    exact = f"{name}{'.npy' if from_npy else '.tif'}"
     save_exact(array, folder / exact)
     save_image(tensor2im(value), folder / f"{name}.png", aspect_ratio)
     return exact

@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from data import create_dataset
+from data.transforms import trained_size
 from models import BaseModel, create_model
 from options.recorded import write_record
 from options.train_options import TrainOptions
@@ -28,6 +29,8 @@ def train(opt) -> BaseModel:
         seed(opt.seed)
     dataset = create_dataset(opt)
     model = create_model(opt)
+    if size := trained_size(opt):
+        model.check_size(*size)
     at = Progress(**(model.setup(opt) or {"epoch": opt.epoch_count}))
     last = opt.n_epochs + opt.n_epochs_decay
     if at.epoch > last:
@@ -58,11 +61,11 @@ def train(opt) -> BaseModel:
 
 def end_epoch(opt, model: BaseModel, at: Progress, means: dict[str, float], last: int) -> None:
     """Report the epoch's mean losses, move the learning rate on, save what is due."""
-    generator = sum(value for name, value in means.items() if not name.startswith("D"))
+    generator = sum(value for name, value in means.items() if not name.startswith("D")) if means else None
     rate = model.learning_rate()
     model.update_learning_rate(generator)
     losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-    tqdm.write(f"end of epoch {at.epoch} / {last}: mean {losses}; learning rate {rate:.3g} -> {model.learning_rate():.3g}")
+    tqdm.write(f"end of epoch {at.epoch} / {last}: mean {losses}; learning rate {rate:.3g}")
     epoch = at.epoch
     at.next_epoch()
     if epoch % opt.save_epoch_freq == 0 or epoch == last:

@@ -83,7 +83,7 @@ class BaseDataset(Dataset, ABC):
         setattr(self.opt, f"depth_{domain}", values.depth)
         setattr(self.opt, f"range_{domain}", values.limits)
         if depth != "uint8":
-            print(f"domain {domain} is {depth}; its range {values.limits} becomes -1..1 (--range_{domain} to change it)")
+            print(f"domain {domain} is {depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
 
     def _observed_range(self, domain: str, paths: list[str], depth: str) -> str:
         lows, highs = [], []

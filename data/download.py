@@ -80,7 +80,7 @@ def find(opt: argparse.Namespace) -> str:
     having = [model for model, (_, names) in table.items() if opt.name in names and opt.model in (None, model)]
     if not having:
         kind = "pretrained generator" if opt.pretrained else "dataset"
-        raise unknown(kind, opt.name, {n for model, (_, names) in table.items() if opt.model in (None, model) for n in names})
+        raise unknown(kind, opt.name, {n for m, (_, names) in table.items() if opt.model in (None, m) for n in names})
     if len(having) > 1:
         raise UsageError(f"'{opt.name}' is there for {' and '.join(having)}; say which with --model")
     return table[having[0]][0].format(opt.name)
@@ -101,7 +101,7 @@ def fetch(address: str, path: Path, sha256: str | None = None) -> None:
         if complete:
             break
     else:
-        raise UsageError(f"{address} could not be fetched{problem}; what came is kept in {part}, the same command goes on")
+        raise UsageError(f"{address} could not be fetched{problem}; the same command goes on from what came, {part}")
     if sha256 and (found := _sha256(part)) != sha256.lower():
         part.unlink()
         raise UsageError(f"{address} hashes to {found}, not to {sha256}; the file is removed")

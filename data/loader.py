@@ -31,6 +31,7 @@ class Loader:
         self._loader = DataLoader(
             _Samples(dataset, opt), sampler=self.order, num_workers=workers,
             batch_size=opt.batch_size if opt.isTrain else 1, collate_fn=_stack if opt.isTrain else _keep,
+            generator=torch.Generator().manual_seed(opt.seed),  # else it draws from the training's
             persistent_workers=opt.isTrain and workers > 0, pin_memory=opt.device.type == "cuda",
         )
 
@@ -43,8 +44,9 @@ class Loader:
         self.order.epoch, self.order.start = epoch, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        batches = self._train_batches() if self.opt.isTrain else group_by_size(self._good_samples(), self.opt.batch_size)
-        yield from batches
+        if self.opt.isTrain:
+            return self._train_batches()
+        return group_by_size(self._good_samples(), self.opt.batch_size)
 
     def _train_batches(self) -> Iterator[dict[str, Any]]:
         for batch, error, notices in self._loader:
@@ -95,6 +97,8 @@ class _Samples(Dataset):
                 return self.dataset[index]
             except UsageError as error:
                 return error
+            except OSError as error:  # a dataset that opens its files itself
+                return ImageError(f"sample {index} of {type(self.dataset).__name__}", str(error))
 
     def __getstate__(self) -> tuple[str | None, bytes]:
         return self.plugin_dir, pickle.dumps((self.dataset, self.seed))

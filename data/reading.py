@@ -36,9 +36,7 @@ def _read(path: str, channels: int) -> np.ndarray:
     if ending in (".tif", ".tiff") and (array := _read_tiff(path)) is not None:
         return _as_picture(array)
     if ending == ".png" and _sixteen_bit_colour(path):
-        from torchvision.io import ImageReadMode, decode_image  # Pillow would cut it to 8 bits
-
-        return _as_picture(decode_image(path, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy())
+        raise ImageError(path, "is a colour PNG of 16 bits, which Pillow cuts to 8; save it as .tif or .npy")
     with Image.open(path) as image:
         return _from_pillow(ImageOps.exif_transpose(image), channels, path)
 
@@ -57,9 +55,10 @@ def _read_tiff(path: str) -> np.ndarray | None:
         page = file.pages[0]
         if page.dtype == np.uint8 and page.samplesperpixel in (1, 3, 4) and len(file.pages) == 1:
             return None
-        array = file.series[0].asarray()
-        planar = array.ndim == 3 and file.series[0].axes[0] not in "Y"
-        return np.moveaxis(array, 0, -1) if planar else array
+        array, axes = file.series[0].asarray(), file.series[0].axes
+    # Channels are samples of a pixel (YXS), planes (SYX) or pages; of pages and rows, the fewer are the channels.
+    planes = array.ndim == 3 and axes != "YXS" and (axes == "SYX" or array.shape[0] < array.shape[2])
+    return np.moveaxis(array, 0, -1) if planes else array
 
 
 def _as_picture(array: np.ndarray) -> np.ndarray:
@@ -74,7 +73,7 @@ def _as_picture(array: np.ndarray) -> np.ndarray:
 
 def _from_pillow(image: Image.Image, channels: int, path: str) -> np.ndarray:
     mode = image.mode
-    if mode == "I" and image.format == "PNG" or mode.startswith("I;16"):
+    if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
         return _as_picture(np.asarray(image).astype(np.uint16))
     if mode in ("I", "F"):
         return _as_picture(np.asarray(image, dtype=np.float32))

@@ -21,7 +21,8 @@ class SingleDataset(BaseDataset):
     def _list(self, root: str) -> list[str]:
         if os.path.isdir(root):
             return self.list_images(root)
-        paths = [root] if os.path.isfile(root) else sorted(p for p in glob.glob(root, recursive=True) if is_image_file(p))
+        matches = sorted(path for path in glob.glob(root, recursive=True) if is_image_file(path))
+        paths = [root] if os.path.isfile(root) else matches
         if not paths:
             folder = os.path.dirname(root) or "."
             raise UsageError(f"--dataroot {root} is no folder, no file and no pattern that matches an image; "

@@ -67,6 +67,13 @@ def resized_size(opt, size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def trained_size(opt) -> tuple[int, int] | None:
+    """(width, height) of all images in training, where --preprocess makes them one size."""
+    if "crop" in opt.preprocess:
+        return pair(opt.crop_size)
+    return pair(opt.load_size) if "resize" in opt.preprocess else None
+
+
 def resize(array: np.ndarray, size: tuple[int, int], method=Image.Resampling.BICUBIC) -> np.ndarray:
     """(H, W, C) -> (height, width, C) for size (width, height); depths Pillow has no mode for go channel by channel."""
     if array.shape[1::-1] == tuple(size):

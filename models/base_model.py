@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from models.schedule import get_scheduler
 from networks.architecture import differences
 from networks.inference import translating
-from networks.layers import count_parameters
+from networks.layers import check_size, count_parameters
 from util import checkpoint
 from util.errors import UsageError
 from util.files import inside
@@ -131,7 +131,7 @@ class BaseModel(nn.Module, ABC):
         return self.image_paths
 
     def get_current_visuals(self) -> dict[str, Any]:
-        """Name -> (N, C, H, W) in [-1, 1], or an (H, W, 3) array in 0..255; what the input did not ask for is left out."""
+        """Name -> (N, C, H, W) in [-1, 1], or an (H, W, 3) array in 0..255; a visual that is None is left out."""
         visuals = {name: getattr(self, name, None) for name in self.visual_names}
         return {name: value for name, value in visuals.items() if value is not None}
 
@@ -218,7 +218,7 @@ class BaseModel(nn.Module, ABC):
         }, Path(self.save_dir) / "latest_state.pth")
 
     def resume(self) -> dict[str, int]:
-        """Go on where `latest_state.pth` stopped; without it, or with --epoch or --load_iter, only networks are read."""
+        """Go on where `latest_state.pth` stopped; without it, or with --epoch or --load_iter, read networks only."""
         path = Path(self.save_dir) / "latest_state.pth"
         tag = self.load_tag()
         if tag != "latest" or not path.exists():
@@ -241,6 +241,11 @@ class BaseModel(nn.Module, ABC):
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? Networks alone load with --epoch_count N --epoch TAG") from error
 
+    def check_size(self, width: int, height: int) -> None:
+        """Raise UsageError when a network can't be trained on images of this size."""
+        for net in self.networks().values():
+            check_size(net, width, height)
+
     def print_networks(self, verbose: bool) -> None:
         """One line a network; with `verbose` all its layers."""
         for name, net in self.networks().items():
@@ -251,7 +256,7 @@ class BaseModel(nn.Module, ABC):
 
 @contextmanager
 def frozen(*nets: nn.Module) -> Iterator[None]:
-    """Gradients pass through these networks and their weights get none; enclose the forward, where the graph is built."""
+    """Gradients pass these networks and their weights get none; enclose the forward, where the graph is built."""
     parameters = [p for net in nets for p in net.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -14,7 +14,7 @@ State = dict[str, Tensor]
 
 
 def describe(state: State) -> dict[str, Any]:
-    """The options behind a clean state_dict: netG, ngf, norm, ..., or netD, ndf, ...; empty for a family not known here.
+    """The options behind a clean state_dict: netG, ngf, norm, ..., or netD, ndf, ...; empty for an unknown family.
 
     What leaves no trace is missing from the answer (the dropout of a U-Net).
     """
@@ -47,7 +47,7 @@ def _resnet(state: State) -> dict[str, Any]:
     ngf, input_nc = state["model.1.weight"].shape[:2]
     return {"netG": _name(GENERATORS, ResnetGenerator, f"resnet_{len(blocks)}blocks", n_blocks=len(blocks)),
             "input_nc": input_nc, "output_nc": last.shape[0], "ngf": ngf, "norm": _norm(state, "model.4", "model.5"),
-            "no_dropout": "model.10.conv_block.6.weight" not in state}
+            "no_dropout": "model.10.conv_block.5.weight" in state}
 
 
 def _unet(state: State) -> dict[str, Any]:

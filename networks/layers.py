@@ -1,5 +1,6 @@
 """What the network families share: norms, initialisation, padding to a size they can take."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
@@ -69,7 +70,7 @@ def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02,
     return net
 
 
-class AnySize(nn.Module):
+class AnySize(nn.Module, ABC):
     """A generator whose layers need sizes that are a multiple of `size_multiple`, made to take every size.
 
     A subclass defines `translate`. The input is padded at the right and below (reflected where it is large enough, else
@@ -86,8 +87,19 @@ class AnySize(nn.Module):
         mode = "reflect" if right < width and below < height else "replicate"
         return self.translate(F.pad(x, (0, right, 0, below), mode))[..., :height, :width]
 
+    @abstractmethod
     def translate(self, x: Tensor) -> Tensor:
-        raise UsageError(f"{type(self).__name__} does not define translate(x)")
+        """(N, C, H, W) -> (N, C', H, W) for sizes that fit."""
+
+
+def check_size(net: nn.Module, width: int, height: int) -> None:
+    """Raise UsageError where images to train on are smaller than the network's `min_size`, if it has one."""
+    smallest = getattr(net, "min_size", 1)
+    if min(width, height) < smallest:
+        arguments = getattr(net, "arguments", {})
+        kind = next((f"--{key} {arguments[key]}" for key in ("netG", "netD") if key in arguments), type(net).__name__)
+        raise UsageError(f"{kind} needs images of at least {smallest}x{smallest}, not {width}x{height}; use a larger "
+                         f"--crop_size (and --load_size), or a network with fewer layers")
 
 
 def count_parameters(net: nn.Module) -> int:

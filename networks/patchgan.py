@@ -1,10 +1,11 @@
 """PatchGAN discriminators (Isola et al. 2017, 3.2.2): one score for each overlapping patch."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor, nn
 
-from networks.layers import needs_bias
+from networks.layers import check_size, needs_bias
 from networks.registries import DISCRIMINATORS
 
 
@@ -26,13 +27,14 @@ class NLayerDiscriminator(nn.Module):
         bias = needs_bias(norm_layer)
         layers = [nn.Conv2d(input_nc, ndf, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         widths = [ndf * min(2 ** i, 8) for i in range(n_layers + 1)]
-        for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for i, (before, after) in enumerate(pairwise(widths), start=1):
             layers += [nn.Conv2d(before, after, 4, 2 if i < n_layers else 1, 1, bias=bias), norm_layer(after),
                        nn.LeakyReLU(0.2, True)]
         layers += [nn.Conv2d(widths[-1], 1, 4, 1, 1)]
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_size(self, *x.shape[:-3:-1])
         return self.model(x)
 
 

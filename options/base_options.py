@@ -4,7 +4,6 @@ import argparse
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,11 @@ import models
 from data.transforms import PREPROCESS, pair
 from networks import DISCRIMINATORS, GENERATORS, NORMS
 from networks.layers import INIT_TYPES
+from options.config_file import read_config
 from options.parser import Parser
 from options.recorded import read_record
+from options.types import natural, number_or_inf, positive, size
+from util.device import pick_device
 from util.errors import UsageError
 from util.files import inside
 from util.images import DEPTHS
@@ -161,74 +163,3 @@ def run_name(opt: argparse.Namespace) -> str:
         return f"{opt.name}_{opt.suffix.format(**vars(opt))}" if opt.suffix else opt.name
     except (KeyError, IndexError, ValueError) as error:
         raise UsageError(f"--suffix {opt.suffix} mentions {error}, which is no option") from None
-
-
-def read_config(path: str | None) -> dict[str, Any]:
-    """Option -> word or list of words, from a YAML or JSON file; raises UsageError."""
-    if path is None:
-        return {}
-    import yaml
-
-    try:
-        config = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # words: argparse has the types
-    except FileNotFoundError:
-        raise UsageError(f"--config {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict) or any(isinstance(value, dict) for value in config.values()):
-        raise UsageError(f"--config {path} must be a flat list of `option: value` lines")
-    return {str(key).removeprefix("--"): value for key, value in config.items()}
-
-
-def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.device]:
-    """(gpu_ids, device) of --device and the older --gpu_ids; raises UsageError for a device that is not there."""
-    if gpu_ids is not None and device == "auto":
-        try:
-            numbers = [int(word) for word in str(gpu_ids).split(",") if int(word) >= 0]
-        except ValueError:
-            raise UsageError(f"--gpu_ids {gpu_ids} is not a list of numbers; write 0, or -1 for the CPU") from None
-        if len(numbers) > 1:
-            notice("gpus", f"--gpu_ids {gpu_ids}: one process uses one GPU, cuda:{numbers[0]}")
-        if numbers and not torch.cuda.is_available():
-            notice("no gpu", f"--gpu_ids {gpu_ids}: no CUDA device here, the best other one is used")
-        else:
-            device = f"cuda:{numbers[0]}" if numbers else "cpu"
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        picked = torch.device(device)
-    except RuntimeError:
-        raise UsageError(f"--device {device} is not a device; use auto, cpu, cuda, cuda:N or mps") from None
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (picked.index or 0) >= there.get(picked.type, 0):
-        raise UsageError(f"--device {device} is not there ({there.get(picked.type, 0)} of that kind); use --device auto")
-    return ([picked.index or 0] if picked.type == "cuda" else []), picked
-
-
-# Types of option values; argparse names them in its message.
-
-def positive(word: str) -> int:
-    """A whole number from 1."""
-    if int(word) < 1:
-        raise ValueError(word)
-    return int(word)
-
-
-def natural(word: str) -> int:
-    """A whole number from 0."""
-    if int(word) < 0:
-        raise ValueError(word)
-    return int(word)
-
-
-def number_or_inf(word: str) -> float:
-    """A whole number from 1, or inf."""
-    return float("inf") if word == "inf" else positive(word)
-
-
-def size(word: str) -> int | tuple[int, int]:
-    """One number for a square, or (width, height) of WIDTHxHEIGHT."""
-    numbers = [positive(part) for part in word.lower().split("x")]
-    if len(numbers) > 2:
-        raise ValueError(word)
-    return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])

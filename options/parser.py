@@ -68,7 +68,8 @@ class Parser(OneLineParser):
             if action is None or value is None:
                 continue
             if action.nargs != 0:
-                tokens += [f"{action.option_strings[0]}={word}" for word in (value if isinstance(value, list) else [value])]
+                words = value if isinstance(value, list) else [value]
+                tokens += [f"{action.option_strings[0]}={word}" for word in words]
             elif str(value).lower() not in FLAG_WORDS:
                 raise UsageError(f"--{dest} is on or off, not '{value}'; write true or false")
             elif FLAG_WORDS[str(value).lower()] == bool(action.const):
@@ -79,4 +80,5 @@ class Parser(OneLineParser):
 
     def _check_value(self, action, value):
         if self._strict and action.choices is not None and value not in action.choices:
-            raise unknown(f"value for {action.option_strings[0]}", value, map(str, action.choices))
+            kind = getattr(action.choices, "kind", f"value for {action.option_strings[0]}")
+            raise unknown(kind, value, map(str, action.choices))

@@ -3,9 +3,10 @@
 import argparse
 from typing import Any
 
-from options.base_options import BaseOptions, number_or_inf
+from options.base_options import BaseOptions
 from options.parser import Parser
 from options.recorded import generator_options
+from options.types import number_or_inf
 
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
@@ -41,6 +42,5 @@ class TestOptions(BaseOptions):
     def settle(self, opt: argparse.Namespace) -> None:
         if opt.load_size is None:
             opt.load_size = opt.crop_size
-        opt.serial_batches = opt.no_flip = True
         opt.max_dataset_size = min(opt.max_dataset_size, opt.num_test)
         super().settle(opt)

@@ -5,8 +5,9 @@ from typing import Any
 
 from models.schedule import CHOICES
 from networks import OBJECTIVES
-from options.base_options import BaseOptions, natural, positive
+from options.base_options import BaseOptions
 from options.parser import Parser
+from options.types import natural, positive
 from util.errors import UsageError
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
@@ -51,11 +52,14 @@ class TrainOptions(BaseOptions):
     def recorded(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
         if not first.continue_train:
             return {}
+        if not record and first.dataroot is None:
+            raise UsageError(f"--continue_train: no recorded run called '{first.name}' in {first.checkpoints_dir}; is "
+                             f"--name right? Runs of other tools need their whole command line")
         return {key: value for key, value in record.get("options", {}).items() if key not in NOT_ON_RESUME}
 
     def settle(self, opt: argparse.Namespace) -> None:
         super().settle(opt)
         last = opt.n_epochs + opt.n_epochs_decay
         if opt.epoch_count > last:
-            raise UsageError(f"--epoch_count {opt.epoch_count} is after the last epoch, {last} (--n_epochs {opt.n_epochs} "
-                             f"+ --n_epochs_decay {opt.n_epochs_decay}): nothing would be trained")
+            raise UsageError(f"--epoch_count {opt.epoch_count} is after the last epoch, {last} (--n_epochs "
+                             f"{opt.n_epochs} + --n_epochs_decay {opt.n_epochs_decay}): nothing would be trained")

@@ -23,20 +23,19 @@ def load(path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"checkpoint {path} does not exist.{_present(path.parent)}")
+    content = path.read_bytes()
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises pickle, zip, EOF, Runtime and Type errors here
-        reason = "it holds more than plain values and tensors" if "Unsupported" in str(error) else "torn or another format"
-        raise UsageError(f"{path} can't be read as a checkpoint ({reason}, {path.stat().st_size} bytes)") from error
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, EOF, OS, Runtime and Type errors for a bad file
+        reason = "more than plain values and tensors" if "Unsupported" in str(error) else "torn, or another format"
+        raise UsageError(f"{path} can't be read as a checkpoint: {reason} ({len(content)} bytes)") from error
 
 
 def _present(folder: Path) -> str:
-    found = sorted(f.name for f in folder.glob("*.pth"))
     if not folder.is_dir():
         return f" There is no folder {folder}: is --name right?"
-    return f" In that folder: {', '.join(found[:8])}{', ...' if len(found) > 8 else ''}" if found else " No .pth file there."
+    found = sorted(f.name for f in folder.glob("*.pth"))
+    return f" In that folder: {', '.join(found[:8]) or 'no .pth file'}{', ...' if len(found) > 8 else ''}"
 
 
 def clean_state_dict(state: Any, path="checkpoint") -> dict[str, torch.Tensor]:

@@ -93,5 +93,8 @@ def save_exact(array: np.ndarray, path) -> None:
         else:
             import tifffile
 
-            tifffile.imwrite(file, array[:, :, 0] if array.shape[2] == 1 else array,
-                             photometric="rgb" if array.shape[2] == 3 else "minisblack")
+            if array.shape[2] == 1:
+                tifffile.imwrite(file, array[:, :, 0], photometric="minisblack")
+            else:
+                tifffile.imwrite(file, array, planarconfig="contig",
+                                 photometric="rgb" if array.shape[2] == 3 else "minisblack")

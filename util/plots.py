@@ -20,8 +20,8 @@ def chart(name: str, xs: Sequence[float], ys: Sequence[float], unit: str = "epoc
         position = [(MARGIN * 1.8 + (x - left) / ((right - left) or 1) * (WIDTH - 2.2 * MARGIN),
                      HEIGHT - MARGIN - (y - low) / ((high - low) or 1) * (HEIGHT - 1.6 * MARGIN)) for x, y in points]
         drawing.add(svg.polyline(points=" ".join(f"{x:.1f},{y:.1f}" for x, y in position)))
-        for text, x, y in ((f"{high:.3g}", 2, 14), (f"{low:.3g}", 2, HEIGHT - MARGIN), (f"{left:g}", MARGIN * 1.8, HEIGHT - 8),
-                           (f"{unit} {right:.4g}", WIDTH - 60, HEIGHT - 8)):
+        for text, x, y in ((f"{high:.3g}", 2, 14), (f"{low:.3g}", 2, HEIGHT - MARGIN),
+                           (f"{left:g}", MARGIN * 1.8, HEIGHT - 8), (f"{unit} {right:.4g}", WIDTH - 60, HEIGHT - 8)):
             drawing.add(svg.text(text, x=x, y=y))
         figure.add(tags.figcaption(f"{name}: {points[-1][1]:.4g}"))
     return figure

@@ -1,5 +1,6 @@
 """Where a training is seen: each sink has the verbs `scalars`, `images` and `close`."""
 
+import contextlib
 import queue
 import sys
 import threading
@@ -82,10 +83,8 @@ class Background(Sink):
 
     def _put(self, verb: str, *arguments) -> None:
         if self._thread.is_alive():
-            try:
+            with contextlib.suppress(queue.Full):  # it lags behind: this one is not shown
                 self._calls.put_nowait((verb, arguments))
-            except queue.Full:  # it lags behind: this one is not shown
-                pass
 
     def _run(self, make: Callable[[], Sink]) -> None:
         try:

@@ -14,7 +14,7 @@ class TensorBoardLog(Sink):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UsageError(f"--use_tensorboard needs an extra: pip install -e \".[tensorboard]\" ({error})") from error
+            raise UsageError(f'--use_tensorboard needs an extra: pip install -e ".[tensorboard]" ({error})') from error
         self.images_every = images_every
         self.writer = SummaryWriter(str(folder))
 

@@ -1,0 +1,28 @@
+"""Types of option values; argparse names them when a word does not fit."""
+
+
+def positive(word: str) -> int:
+    """A whole number from 1."""
+    if int(word) < 1:
+        raise ValueError(word)
+    return int(word)
+
+
+def natural(word: str) -> int:
+    """A whole number from 0."""
+    if int(word) < 0:
+        raise ValueError(word)
+    return int(word)
+
+
+def number_or_inf(word: str) -> float:
+    """A whole number from 1, or inf."""
+    return float("inf") if word == "inf" else positive(word)
+
+
+def size(word: str) -> int | tuple[int, int]:
+    """One number for a square, or (width, height) of WIDTHxHEIGHT."""
+    numbers = [positive(part) for part in word.lower().split("x")]
+    if len(numbers) > 2:
+        raise ValueError(word)
+    return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])

@@ -1,0 +1,123 @@
+"""Small datasets, runs in a temporary folder, and everything global put back after each test."""
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import data  # noqa: E402
+import models  # noqa: E402
+import networks  # noqa: E402
+from options.test_options import TestOptions  # noqa: E402
+from options.train_options import TrainOptions  # noqa: E402
+from util import notices  # noqa: E402
+
+GOLDEN = Path(__file__).parent / "golden"
+TINY = ("--netG unet_64 --ngf 2 --ndf 2 --load_size 72 --crop_size 64 --num_threads 0 --n_epochs 1 --n_epochs_decay 0 "
+        "--print_freq 2 --update_html_freq 2 --display_id 0 --seed 3 --device cpu").split()
+
+
+@pytest.fixture(autouse=True)
+def no_trace(tmp_path, monkeypatch):
+    """Work in a temporary folder; restore plugin paths, registries, notices, random states and threads."""
+    monkeypatch.chdir(tmp_path)
+    paths = {package: list(package.__path__) for package in (data, models)}
+    registries = [networks.GENERATORS, networks.DISCRIMINATORS, networks.NORMS, networks.OBJECTIVES]
+    entries = [dict(registry._entries) for registry in registries]
+    modules = set(sys.modules)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.get_default_dtype()
+    notices._seen.clear()
+    torch.manual_seed(0)
+    yield
+    for package, path in paths.items():
+        package.__path__[:] = path
+    for registry, entry in zip(registries, entries, strict=True):
+        registry._entries = entry
+    for name in set(sys.modules) - modules:
+        if name.startswith(("models.", "data.")) and not (Path(sys.modules[name].__file__).is_relative_to(ROOT / "models")
+                                                          or Path(sys.modules[name].__file__).is_relative_to(ROOT / "data")):
+            del sys.modules[name]
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+    torch.set_default_dtype(states[3])
+
+
+def picture(width=64, height=64, seed=0, channels=3):
+    """A smooth random (H, W, C) uint8 picture."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, channels), dtype=np.uint8)
+    planes = [np.asarray(Image.fromarray(coarse[:, :, c]).resize((width, height), Image.BICUBIC)) for c in range(channels)]
+    return np.stack(planes, axis=2)
+
+
+def write(path, array):
+    """Write an 8-bit picture, grey or colour."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def strips(tmp_path):
+    """`strips/{train,test}`: three pairs {A|B} of 64x64 each, B the negative of A."""
+    for phase, count in (("train", 3), ("test", 2)):
+        for i in range(count):
+            a = picture(seed=i)
+            write(tmp_path / "strips" / phase / f"{i}.png", np.concatenate([a, 255 - a], axis=1))
+    return "strips"
+
+
+@pytest.fixture
+def domains(tmp_path):
+    """`domains/{train,test}{A,B}`: three images of A, two of B."""
+    for phase in ("train", "test"):
+        for domain, count in (("A", 3), ("B", 2)):
+            for i in range(count):
+                write(tmp_path / "domains" / f"{phase}{domain}" / f"{i}.png", picture(seed=10 * i + ord(domain)))
+    return "domains"
+
+
+def train_options(*argv):
+    """Options of a small training."""
+    return TrainOptions().parse([*TINY, *map(str, argv)])
+
+
+def run_train(*argv):
+    """Train small, in this process; returns the model."""
+    import train
+
+    return train.train(train_options(*argv))
+
+
+def run_on(*argv):
+    """Continue a training with nothing but --continue_train and these arguments; returns the model."""
+    import train
+
+    return train.train(TrainOptions().parse(["--continue_train", *argv]))
+
+
+def run_test(*argv):
+    """Test in this process; returns the exit code."""
+    sys.modules.pop("test", None)
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("test_script", ROOT / "test.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.test(TestOptions().parse(["--num_threads", "0", "--device", "cpu", *map(str, argv)]))
+
+
+def cli(script, *argv, **kwargs):
+    """Run a script as a user does; returns the finished process."""
+    import subprocess
+
+    return subprocess.run([sys.executable, str(ROOT / script), *map(str, argv)], capture_output=True, text=True,
+                          timeout=240, **kwargs)
