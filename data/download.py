@@ -24,7 +24,7 @@ DATASETS = {
         "ae_photos", "apple2orange", "cezanne2photo", "facades", "grumpifycat", "horse2zebra", "iphone2dslr_flower",
         "maps", "mini", "monet2photo", "summer2winter_yosemite", "ukiyoe2photo", "vangogh2photo")),
     "pix2pix": ("pix2pix/datasets/{}.tar.gz", (
-        "cityscapes", "edges2handbags", "edges2shoes", "facades", "maps", "mini_pix2pix", "night2day")),
+        "edges2handbags", "edges2shoes", "facades", "maps", "mini_pix2pix", "night2day")),
 }
 GENERATORS = {
     "cycle_gan": ("cyclegan/pretrained_models/{}.pth", (
@@ -78,6 +78,8 @@ def find(opt: argparse.Namespace) -> str:
     """The address below the mirror; raises UsageError for an unknown name or one that both models have."""
     table = GENERATORS if opt.pretrained else DATASETS
     having = [model for model, (_, names) in table.items() if opt.name in names and opt.model in (None, model)]
+    if not having and opt.name == "cityscapes" and not opt.pretrained:
+        raise UsageError("the licence of cityscapes does not allow a copy; it is at https://www.cityscapes-dataset.com")
     if not having:
         kind = "pretrained generator" if opt.pretrained else "dataset"
         raise unknown(kind, opt.name, {n for m, (_, names) in table.items() if opt.model in (None, m) for n in names})

@@ -180,6 +180,7 @@ def test_names(server, capsys):
     for argv, message in ((["horse2zebr"], "Unknown dataset 'horse2zebr'. Did you mean 'horse2zebra'"),
                           (["facades"], "'facades' is there for cycle_gan and pix2pix; say which with --model"),
                           (["night2day", "--model", "cycle_gan"], "Unknown dataset 'night2day'"),
+                          (["cityscapes"], "licence of cityscapes"),
                           (["nope", "--pretrained"], "Unknown pretrained generator"),
                           (["maps", "--model", "pix2pix"], "answers 404"),
                           ([], "arguments are required")):

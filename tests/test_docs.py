@@ -1,0 +1,64 @@
+"""What the documentation tells people to do, done."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_test, run_train
+
+from data import create_dataset
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util.errors import UsageError
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
+
+
+def test_the_model_of_the_page_trains_and_translates(strips):
+    Path("my_plugins").mkdir()
+    Path("my_plugins/sharp_model.py").write_text(code("model_plugin.md")[0])
+    assert len(code("model_plugin.md")[0].splitlines()) < 60
+    model = run_train("--model", "sharp", "--plugin_dir", "my_plugins", "--dataroot", strips, "--netG", "shallow")
+    assert model.get_current_losses()["G_sharp"] > 0
+    assert run_test("--name", "experiment_name", "--dataroot", f"{strips}/test") == 0
+
+
+def test_the_dataset_of_the_page_trains(strips):
+    Path("my_plugins").mkdir()
+    Path("my_plugins/noisy_dataset.py").write_text(code("dataset_plugin.md")[0])
+    model = run_train("--model", "template", "--dataset_mode", "noisy", "--plugin_dir", "my_plugins", "--dataroot", strips)
+    sample = create_dataset(model.opt).dataset[0]
+    assert (sample["A"] - sample["B"]).std().item() == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_parse(page, tmp_path):
+    """Every `python train.py` and `python test.py` line is accepted by the parser."""
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    Path("my_plugins").mkdir()
+    Path("my_plugins/sharp_model.py").write_text(code("model_plugin.md")[0])
+    for script, arguments in re.findall(r"python (train|test)\.py ([^`\n#&]*)", page.read_text()):
+        argv = shlex.split(arguments.replace("--dataroot demo", "--dataroot somewhere"))
+        if "--help" in argv:
+            continue
+        try:
+            (TrainOptions() if script == "train" else TestOptions()).parse(argv)
+        except UsageError as error:
+            assert "no recorded run" in str(error), (arguments, error)
+
+
+def test_every_recipe_is_made_of_options():
+    for recipe in (ROOT / "docs").glob("*.yaml"):
+        opt = TrainOptions().parse(["--config", str(recipe), "--dataroot", "somewhere"])
+        assert opt.name.startswith("demo")
