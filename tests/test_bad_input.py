@@ -11,7 +11,10 @@ from util.errors import UsageError
 WRONG = {
     "model": (["--model", "cycle_gann"], "Unknown model 'cycle_gann'. Did you mean 'cycle_gan'? Known: "),
     "dataset": (["--dataset_mode", "alined"], "Unknown dataset 'alined'. Did you mean 'aligned'? Known: "),
-    "generator": (["--netG", "resnet_9block"], "Unknown generator 'resnet_9block'. Did you mean 'resnet_9blocks'? Known: "),
+    "generator": (
+        ["--netG", "resnet_9block"],
+        "Unknown generator 'resnet_9block'. Did you mean 'resnet_9blocks'? Known: ",
+    ),
     "discriminator": (["--netD", "basics"], "Unknown discriminator 'basics'. Did you mean 'basic'? Known: "),
     "norm": (["--norm", "btach"], "Unknown norm 'btach'. Did you mean 'batch'? Known: "),
     "objective": (["--gan_mode", "wgan"], "Unknown GAN objective 'wgan'. Did you mean 'wgangp'? Known: "),
@@ -50,14 +53,29 @@ def layout(folder, **counts):
             write(Path(folder) / name.replace("_", "/") / f"{i}.png", picture())
 
 
-@pytest.mark.parametrize(("model", "folders", "message"), [
-    ("pix2pix", None, "--dataroot d --phase train needs train/, or trainA/ + trainB/, or A/train/ + B/train/; d does not exist"),
-    ("pix2pix", {"trainA": 2}, "needs train/, or trainA/ .*; d holds trainA/ \\(2 images\\)"),
-    ("pix2pix", {"train": 0}, "no image in d/train: d/train holds nothing; endings read: .jpg"),
-    ("cycle_gan", {"trainA": 2, "testB": 1}, "needs trainA/ + trainB/.*; d holds testB/ \\(1 images\\), trainA/ \\(2 images\\)"),
-    ("cycle_gan", {"trainA": 2, "trainB": 0}, "no image in d/trainB"),
-    ("pix2pix", {"trainA": 3, "trainB": 1}, "2 images have no partner of the same name in the other folder: d/trainA/1, d/trainA/2"),
-])
+@pytest.mark.parametrize(
+    ("model", "folders", "message"),
+    [
+        (
+            "pix2pix",
+            None,
+            "--dataroot d --phase train needs train/, or trainA/ + trainB/, or A/train/ + B/train/; d does not exist",
+        ),
+        ("pix2pix", {"trainA": 2}, "needs train/, or trainA/ .*; d holds trainA/ \\(2 images\\)"),
+        ("pix2pix", {"train": 0}, "no image in d/train: d/train holds nothing; endings read: .jpg"),
+        (
+            "cycle_gan",
+            {"trainA": 2, "testB": 1},
+            "needs trainA/ + trainB/.*; d holds testB/ \\(1 images\\), trainA/ \\(2 images\\)",
+        ),
+        ("cycle_gan", {"trainA": 2, "trainB": 0}, "no image in d/trainB"),
+        (
+            "pix2pix",
+            {"trainA": 3, "trainB": 1},
+            "2 images have no partner of the same name in the other folder: d/trainA/1, d/trainA/2",
+        ),
+    ],
+)
 def test_data_roots(model, folders, message):
     if folders is not None:
         Path("d").mkdir()
@@ -105,17 +123,24 @@ def test_verbose_shows_the_traceback():
         assert ("Traceback" in done.stderr) == bool(more)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (None, "checkpoint checkpoints/experiment_name/7_net_G.pth does not exist. In that folder: 1_net_D.pth, 1_net_G.pth"),
-    (b"", "can't be read as a checkpoint: torn"), (b"hello", "can't be read as a checkpoint: torn"),
-    ("half", "can't be read as a checkpoint: torn"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            None,
+            "checkpoint checkpoints/experiment_name/7_net_G.pth does not exist. In that folder: 1_net_D.pth, 1_net",
+        ),
+        (b"", "can't be read as a checkpoint: torn"),
+        (b"hello", "can't be read as a checkpoint: torn"),
+        ("half", "can't be read as a checkpoint: torn"),
+    ],
+)
 def test_checkpoints(strips, content, message):
     run_train("--model", "pix2pix", "--dataroot", strips)
     path = Path("checkpoints/experiment_name/7_net_G.pth")
     if content is not None:
         whole = path.with_name("latest_net_G.pth").read_bytes()
-        path.write_bytes(whole[:len(whole) // 2] if content == "half" else content)
+        path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
     done = cli("test.py", "--name", "experiment_name", "--dataroot", f"{strips}/test", "--epoch", "7")
     assert done.returncode == 2
     assert message in done.stderr

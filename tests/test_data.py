@@ -30,14 +30,18 @@ def test_endings(tmp_path, ending):
     if ending == "npy":
         np.save(path, IMAGE)
     else:
-        Image.fromarray(IMAGE).save(path, **{"webp": {"lossless": True}, "jpg": {"quality": 98, "subsampling": 0}}.get(ending, {}))
+        Image.fromarray(IMAGE).save(
+            path, **{"webp": {"lossless": True}, "jpg": {"quality": 98, "subsampling": 0}}.get(ending, {})
+        )
     read = read_image(str(path), 3)
     assert read.dtype == np.uint8
     np.testing.assert_allclose(read, IMAGE, atol=12 if ending == "jpg" else 0)
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("RGBA", 3), ("RGBA", 4), ("P", 3), ("L", 3), ("L", 1), ("LA", 1),
-                                                ("1", 1), ("CMYK", 3), ("RGB", 1), ("RGBA", 1)])
+@pytest.mark.parametrize(
+    ("mode", "channels"),
+    [("RGBA", 3), ("RGBA", 4), ("P", 3), ("L", 3), ("L", 1), ("LA", 1), ("1", 1), ("CMYK", 3), ("RGB", 1), ("RGBA", 1)],
+)
 def test_modes_become_the_asked_channels(tmp_path, mode, channels, capsys):
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     Image.fromarray(IMAGE).convert(mode).save(path)
@@ -62,12 +66,21 @@ def deep(shape, high=4000, dtype=np.uint16, seed=0):
     return (np.random.default_rng(seed).random(shape) * high).astype(dtype)
 
 
-@pytest.mark.parametrize(("name", "array"), [
-    ("grey.png", deep((8, 9))), ("grey.tif", deep((8, 9))), ("rgb.tif", deep((8, 9, 3))), ("six.tif", deep((8, 9, 6))),
-    ("float5.tif", deep((8, 9, 5), 1, np.float32)),
-    ("float.tif", deep((8, 9), 1, np.float32)), ("float3.tif", deep((8, 9, 3), 1, np.float32)),
-    ("a.npy", deep((8, 9, 5))), ("b.npy", deep((8, 9), 7, np.float64)), ("c.npy", deep((8, 9), 90, np.int16)),
-])
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("grey.png", deep((8, 9))),
+        ("grey.tif", deep((8, 9))),
+        ("rgb.tif", deep((8, 9, 3))),
+        ("six.tif", deep((8, 9, 6))),
+        ("float5.tif", deep((8, 9, 5), 1, np.float32)),
+        ("float.tif", deep((8, 9), 1, np.float32)),
+        ("float3.tif", deep((8, 9, 3), 1, np.float32)),
+        ("a.npy", deep((8, 9, 5))),
+        ("b.npy", deep((8, 9), 7, np.float64)),
+        ("c.npy", deep((8, 9), 90, np.int16)),
+    ],
+)
 def test_depth_is_kept(tmp_path, name, array):
     path = str(tmp_path / name)
     if name.endswith("npy"):
@@ -91,18 +104,28 @@ def test_sixteen_bit_colour_png_is_not_cut_to_eight_in_silence(tmp_path):
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0))
-                                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    (tmp_path / "x.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     with Image.open(tmp_path / "x.png") as image:
         assert image.mode == "RGB"  # as Pillow sees it
     with pytest.raises(ImageError, match="colour PNG of 16 bits.*save it as .tif or .npy"):
         read_image(str(tmp_path / "x.png"), 3)
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("a.png", b"", "is empty"), ("b.jpg", b"hello", "can't be read"), ("c.npy", b"\x93NUMPY", "can't be read"),
-    ("d.tif", b"II*\0", "can't be read"), ("e.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 30, "can't be read"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.png", b"", "is empty"),
+        ("b.jpg", b"hello", "can't be read"),
+        ("c.npy", b"\x93NUMPY", "can't be read"),
+        ("d.tif", b"II*\0", "can't be read"),
+        ("e.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 30, "can't be read"),
+    ],
+)
 def test_broken_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=message) as error:
@@ -115,7 +138,7 @@ def test_broken_files_are_named(tmp_path, name, content, message):
 def test_truncated_and_wrong_channels(tmp_path):
     path = write(tmp_path / "x.jpg", picture(200, 200))
     content = (tmp_path / "x.jpg").read_bytes()
-    (tmp_path / "x.jpg").write_bytes(content[:len(content) // 2])
+    (tmp_path / "x.jpg").write_bytes(content[: len(content) // 2])
     with pytest.raises(ImageError, match="truncated"):
         read_image(path, 3)
     np.save(tmp_path / "y.npy", deep((8, 9, 5)))
@@ -130,8 +153,10 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
         read_image(path, 3)
 
 
-@pytest.mark.parametrize(("depth", "limits"), [("uint8", "0:255"), ("uint16", "0:65535"), ("uint16", "200.0:4095.0"),
-                                               ("float32", "-3.0:12.5")])
+@pytest.mark.parametrize(
+    ("depth", "limits"),
+    [("uint8", "0:255"), ("uint16", "0:65535"), ("uint16", "200.0:4095.0"), ("float32", "-3.0:12.5")],
+)
 def test_values_come_back_at_their_depth(depth, limits):
     values = ValueRange.parse(depth, limits)
     assert ValueRange.parse(values.depth, values.limits) == values
@@ -155,14 +180,29 @@ def test_tensor2im():
 
 
 def geometry_options(**changes):
-    return SimpleNamespace(**{"preprocess": "resize_and_crop", "load_size": 30, "crop_size": 20, "no_flip": False,
-                              "isTrain": True, **changes})
+    return SimpleNamespace(
+        **{
+            "preprocess": "resize_and_crop",
+            "load_size": 30,
+            "crop_size": 20,
+            "no_flip": False,
+            "isTrain": True,
+            **changes,
+        }
+    )
 
 
-@pytest.mark.parametrize(("preprocess", "size", "expected"), [
-    ("resize_and_crop", (100, 50), (20, 20)), ("resize", (100, 50), (30, 30)), ("crop", (100, 50), (20, 20)),
-    ("scale_width", (100, 50), (30, 15)), ("scale_width_and_crop", (100, 50), (20, 20)), ("none", (101, 57), (101, 57)),
-])
+@pytest.mark.parametrize(
+    ("preprocess", "size", "expected"),
+    [
+        ("resize_and_crop", (100, 50), (20, 20)),
+        ("resize", (100, 50), (30, 30)),
+        ("crop", (100, 50), (20, 20)),
+        ("scale_width", (100, 50), (30, 15)),
+        ("scale_width_and_crop", (100, 50), (20, 20)),
+        ("none", (101, 57), (101, 57)),
+    ],
+)
 def test_preprocess_modes(preprocess, size, expected):
     opt = geometry_options(preprocess=preprocess)
     out = draw_geometry(opt, size)(picture(*size))
@@ -221,7 +261,7 @@ def test_make_dataset_is_sorted_recursive_and_capped(tmp_path):
     for name in ("b/2.png", "a.JPG", "c.txt", "b/1.webp", ".hidden.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    names = [path[len(str(tmp_path)) + 1:] for path in make_dataset(str(tmp_path))]
+    names = [path[len(str(tmp_path)) + 1 :] for path in make_dataset(str(tmp_path))]
     assert names == ["a.JPG", "b/1.webp", "b/2.png"]
     assert len(make_dataset(str(tmp_path), 2)) == 2
 
@@ -296,7 +336,8 @@ def seen(batches, epoch, start=0):
 
 def same(one, other):
     return [p for p, _ in one] == [p for p, _ in other] and all(
-        torch.equal(a, b) for (_, a), (_, b) in zip(one, other, strict=True))
+        torch.equal(a, b) for (_, a), (_, b) in zip(one, other, strict=True)
+    )
 
 
 def test_samples_depend_on_seed_epoch_and_index_alone(strips):
@@ -327,8 +368,10 @@ def test_sizes_that_do_not_stack(tmp_path):
 
 
 def test_grouping_by_size_loses_nothing_and_waits_little():
-    samples = [{"A": torch.full((1, 1, width), float(i)), "A_paths": str(i)}
-               for i, width in enumerate([3, 4, 3, 5, 6, 7, 8, 9, 3, 4, 4])]
+    samples = [
+        {"A": torch.full((1, 1, width), float(i)), "A_paths": str(i)}
+        for i, width in enumerate([3, 4, 3, 5, 6, 7, 8, 9, 3, 4, 4])
+    ]
     batches = list(group_by_size(iter(samples), 2))
     assert sorted(int(path) for batch in batches for path in batch["A_paths"]) == list(range(11))
     assert all(len(batch["A"]) == len(batch["A_paths"]) <= 2 for batch in batches)
@@ -345,8 +388,20 @@ def test_sixteen_bit_range_is_observed_and_recorded(tmp_path):
             path = tmp_path / "d" / f"train{phase}" / f"{i}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(path, deep((64, 64), 3000, seed=i) + 100)
-    opt = train_options("--model", "pix2pix", "--dataroot", "d", "--input_nc", "1", "--output_nc", "1", "--range_B", "0:4095",
-                        "--preprocess", "none")
+    opt = train_options(
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        "d",
+        "--input_nc",
+        "1",
+        "--output_nc",
+        "1",
+        "--range_B",
+        "0:4095",
+        "--preprocess",
+        "none",
+    )
     sample = create_dataset(opt).dataset[0]
     assert (opt.depth_A, opt.depth_B, opt.range_B) == ("uint16", "uint16", "0.0:4095.0")
     low, high = map(float, opt.range_A.split(":"))
@@ -354,5 +409,8 @@ def test_sixteen_bit_range_is_observed_and_recorded(tmp_path):
     assert sample["A"].min() >= -1.0001
     tifffile.imwrite("d/trainA/0.tif", deep((64, 64), 200, np.uint8))
     with pytest.raises(ImageError, match="is uint8 while domain A is uint16"):
-        create_dataset(train_options("--model", "pix2pix", "--dataroot", "d", "--input_nc", "1", "--output_nc", "1",
-                                     "--depth_A", "uint16")).dataset[0]
+        create_dataset(
+            train_options(
+                "--model", "pix2pix", "--dataroot", "d", "--input_nc", "1", "--output_nc", "1", "--depth_A", "uint16"
+            )
+        ).dataset[0]

@@ -19,7 +19,9 @@ def test_both_sets_are_made_and_used():
     assert {path: path.stat().st_mtime_ns for path in Path("datasets").rglob("*.png")} == before
     for kind in ("paired", "unpaired"):
         for phase in ("train", "val", "test"):
-            stems = [{path.stem for path in Path(f"datasets/demo/{kind}/{domain}/{phase}").iterdir()} for domain in "AB"]
+            stems = [
+                {path.stem for path in Path(f"datasets/demo/{kind}/{domain}/{phase}").iterdir()} for domain in "AB"
+            ]
             assert stems[0] == stems[1] != set()
     for run, more, expected in (("p", (), "chelsea"), ("c", (), "000"), ("c", ("--direction", "BtoA"), "000")):
         assert run_test("--name", run, "--dataroot", "demo", *more) == 0
@@ -38,7 +40,10 @@ def test_the_truth_of_both_tasks_can_be_learned():
     assert (np.diff(film[::32], axis=0) < 0).all()
     import random
 
-    white = [np.mean(np.all(np.asarray(demo.shapes(random.Random(i), striped)) > 240, axis=2)) for i in range(5)
-             for striped in (False, True)]
+    white = [
+        np.mean(np.all(np.asarray(demo.shapes(random.Random(i), striped)) > 240, axis=2))
+        for i in range(5)
+        for striped in (False, True)
+    ]
     assert max(white[::2]) == 0
     assert min(white[1::2]) > 0.01

@@ -31,7 +31,9 @@ def test_the_model_of_the_page_trains_and_translates(strips):
 def test_the_dataset_of_the_page_trains(strips):
     Path("my_plugins").mkdir()
     Path("my_plugins/noisy_dataset.py").write_text(code("dataset_plugin.md")[0])
-    model = run_train("--model", "template", "--dataset_mode", "noisy", "--plugin_dir", "my_plugins", "--dataroot", strips)
+    model = run_train(
+        "--model", "template", "--dataset_mode", "noisy", "--plugin_dir", "my_plugins", "--dataroot", strips
+    )
     sample = create_dataset(model.opt).dataset[0]
     assert (sample["A"] - sample["B"]).std().item() == pytest.approx(0.2, rel=0.1)
 

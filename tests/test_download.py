@@ -43,7 +43,7 @@ def server():
             self.end_headers()
             if state["drops"] > 0:
                 state["drops"] -= 1
-                body = body[:max(1, len(body) // 2)]
+                body = body[: max(1, len(body) // 2)]
             self.wfile.write(body)
 
         def log_message(self, *_):
@@ -174,16 +174,18 @@ def test_links_and_torn_archives_are_refused():
 
 
 def test_names(server, capsys):
-    address, state = server
+    address, _state = server
     download.main(["list"])
     assert "horse2zebra" in capsys.readouterr().out
-    for argv, message in ((["horse2zebr"], "Unknown dataset 'horse2zebr'. Did you mean 'horse2zebra'"),
-                          (["facades"], "'facades' is there for cycle_gan and pix2pix; say which with --model"),
-                          (["night2day", "--model", "cycle_gan"], "Unknown dataset 'night2day'"),
-                          (["cityscapes"], "licence of cityscapes"),
-                          (["nope", "--pretrained"], "Unknown pretrained generator"),
-                          (["maps", "--model", "pix2pix"], "answers 404"),
-                          ([], "arguments are required")):
+    for argv, message in (
+        (["horse2zebr"], "Unknown dataset 'horse2zebr'. Did you mean 'horse2zebra'"),
+        (["facades"], "'facades' is there for cycle_gan and pix2pix; say which with --model"),
+        (["night2day", "--model", "cycle_gan"], "Unknown dataset 'night2day'"),
+        (["cityscapes"], "licence of cityscapes"),
+        (["nope", "--pretrained"], "Unknown pretrained generator"),
+        (["maps", "--model", "pix2pix"], "answers 404"),
+        ([], "arguments are required"),
+    ):
         with pytest.raises(UsageError, match=message):
             download.main([*argv, "--mirror", address])
     with pytest.raises(UsageError, match="could not be fetched"):

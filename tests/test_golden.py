@@ -28,7 +28,9 @@ def test_state_dict_keys_order_and_shapes(case):
 
 @pytest.mark.parametrize("case", ["G_resnet_9blocks_batch_dropout1", "D_pixel_3_instance"])
 def test_forward(case):
-    net = define_G(3, 1, 4, "resnet_9blocks", "batch", True) if case[0] == "G" else define_D(3, 8, "pixel", 3, "instance")
+    net = (
+        define_G(3, 1, 4, "resnet_9blocks", "batch", True) if case[0] == "G" else define_D(3, 8, "pixel", 3, "instance")
+    )
     net.load_state_dict(torch.load(GOLDEN / f"{case}.pth", weights_only=True))
     numbers = np.load(GOLDEN / f"{case}.npz")
     y = net.eval()(torch.from_numpy(numbers["x"])).detach().numpy()
@@ -39,9 +41,19 @@ def test_forward(case):
 def test_six_steps(run, tmp_path):
     """Adam turns rounding noise into steps of the learning rate, so this is float64: losses and weights to 1e-6."""
     facts = TRAINING[run]
-    opt = SimpleNamespace(**facts["options"], isTrain=True, device=torch.device("cpu"), gpu_ids=[], seed=0, load_iter=0,
-                          checkpoints_dir=str(tmp_path), name="run", epoch="latest", lr_decay_iters=50,
-                          model=run.split("_lsgan")[0].split("_vanilla")[0])
+    opt = SimpleNamespace(
+        **facts["options"],
+        isTrain=True,
+        device=torch.device("cpu"),
+        gpu_ids=[],
+        seed=0,
+        load_iter=0,
+        checkpoints_dir=str(tmp_path),
+        name="run",
+        epoch="latest",
+        lr_decay_iters=50,
+        model=run.split("_lsgan")[0].split("_vanilla")[0],
+    )
     model = create_model(opt)
     for name, state in torch.load(GOLDEN / f"{run}_init.pth", weights_only=True).items():
         model.networks()[name].load_state_dict(state)

@@ -10,8 +10,11 @@ from util.image_pool import ImagePool
 
 SCORES = torch.tensor([[-2.0, 0.5], [0.0, 3.0]])
 EXPECTED = {  # mode -> (D on real, D on fake, G)
-    "vanilla": (nn.functional.softplus(-SCORES).mean(), nn.functional.softplus(SCORES).mean(),
-                nn.functional.softplus(-SCORES).mean()),
+    "vanilla": (
+        nn.functional.softplus(-SCORES).mean(),
+        nn.functional.softplus(SCORES).mean(),
+        nn.functional.softplus(-SCORES).mean(),
+    ),
     "lsgan": ((SCORES - 1).square().mean(), SCORES.square().mean(), (SCORES - 1).square().mean()),
     "hinge": (torch.tensor(4.5 / 4), torch.tensor(6.5 / 4), -SCORES.mean()),
     "wgangp": (-SCORES.mean(), SCORES.mean(), -SCORES.mean()),

@@ -97,11 +97,18 @@ def test_state_restores_networks_optimizers_schedules_and_counters(opt):
 def test_old_files_load(tmp_path):
     net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.InstanceNorm2d(1), nn.BatchNorm2d(1))
     old = {f"module.{key}": value for key, value in net.state_dict().items()}
-    old |= {"module.1.running_mean": torch.zeros(1), "module.1.running_var": torch.ones(1),
-            "module.1.num_batches_tracked": torch.tensor(0)}
+    old |= {
+        "module.1.running_mean": torch.zeros(1),
+        "module.1.running_var": torch.ones(1),
+        "module.1.num_batches_tracked": torch.tensor(0),
+    }
     load_network(net, old, "old")
-    for bad, message in (([1], "not the state_dict"), ({}, "not the state_dict"), ({"a": 1}, "not the state_dict"),
-                         ({"a": torch.ones(1)}, "does not fit")):
+    for bad, message in (
+        ([1], "not the state_dict"),
+        ({}, "not the state_dict"),
+        ({"a": 1}, "not the state_dict"),
+        ({"a": torch.ones(1)}, "does not fit"),
+    ):
         with pytest.raises(UsageError, match=message):
             load_network(net, bad, "old")
 
@@ -123,11 +130,14 @@ def test_checkpoints_never_run_code(tmp_path):
         checkpoint.load(tmp_path / "x.pth")
 
 
-@pytest.mark.parametrize(("policy", "expected"), [
-    ("linear", {1: 1, 100: 1, 101: 1 - 1 / 101, 150: 1 - 50 / 101, 200: 1 / 101, 300: 0}),
-    ("step", {1: 1, 50: 1, 51: 0.1, 101: 0.01}),
-    ("cosine", {1: 1, 101: 0.5, 201: 0, 250: 0}),
-])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("linear", {1: 1, 100: 1, 101: 1 - 1 / 101, 150: 1 - 50 / 101, 200: 1 / 101, 300: 0}),
+        ("step", {1: 1, 50: 1, 51: 0.1, 101: 0.01}),
+        ("cosine", {1: 1, 101: 0.5, 201: 0, 250: 0}),
+    ],
+)
 def test_learning_rate_is_a_function_of_the_epoch(policy, expected):
     opt = SimpleNamespace(lr_policy=policy, n_epochs=100, n_epochs_decay=100, epoch_count=1, lr_decay_iters=50)
 
@@ -181,7 +191,9 @@ def test_an_override_that_nothing_calls_is_refused():
 def test_no_discriminator_gets_gradients_from_the_generator(opt):
     """And the gradient of G is that of its own loss: D is frozen while G learns."""
     model = create_model(opt)
-    model.set_input({"A": torch.randn(1, 3, 64, 64), "B": torch.randn(1, 3, 64, 64), "A_paths": ["a"], "B_paths": ["b"]})
+    model.set_input(
+        {"A": torch.randn(1, 3, 64, 64), "B": torch.randn(1, 3, 64, 64), "A_paths": ["a"], "B_paths": ["b"]}
+    )
     model.forward()
     with frozen(model.netD):
         model.generator_loss().backward()
@@ -206,7 +218,9 @@ def test_direction_and_repeated_domains():
 def test_wgangp_has_its_penalty_in_every_model(opt):
     opt.gan_mode = "wgangp"
     model = create_model(opt)
-    model.set_input({"A": torch.randn(1, 3, 64, 64), "B": torch.randn(1, 3, 64, 64), "A_paths": ["a"], "B_paths": ["b"]})
+    model.set_input(
+        {"A": torch.randn(1, 3, 64, 64), "B": torch.randn(1, 3, 64, 64), "A_paths": ["a"], "B_paths": ["b"]}
+    )
     model.optimize_parameters()
     assert model.get_current_losses()["D_gp"] > 0
 

@@ -78,7 +78,8 @@ def test_so_does_that_of_a_discriminator(name, layers):
     net = define_D(2, 6, name, layers, "batch")
     found = describe(net.state_dict())
     assert {key: net.arguments[key] for key in found if key != "n_layers_D"} == {
-        k: v for k, v in found.items() if k != "n_layers_D"}
+        k: v for k, v in found.items() if k != "n_layers_D"
+    }
     assert differences(net.state_dict(), net.arguments) == []
 
 
@@ -93,15 +94,21 @@ def test_weights_survive_a_file(tmp_path):
         net, other = (define_G(3, 3, 1, name, "batch", True) for _ in range(2))
         torch.save(net.state_dict(), tmp_path / "w.pth")
         other.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
-        assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True)
+        )
 
 
 @pytest.mark.parametrize("init_type", INIT_TYPES)
 def test_initialisation(init_type):
     conv, norm = nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64)
     init_weights(nn.Sequential(conv, norm), init_type, 0.1)
-    spread = {"normal": 0.1, "xavier": 0.1 * (2 / (9 * 96)) ** 0.5, "kaiming": (2 / (9 * 32)) ** 0.5,
-              "orthogonal": 0.1 / (9 * 32) ** 0.5}[init_type]
+    spread = {
+        "normal": 0.1,
+        "xavier": 0.1 * (2 / (9 * 96)) ** 0.5,
+        "kaiming": (2 / (9 * 32)) ** 0.5,
+        "orthogonal": 0.1 / (9 * 32) ** 0.5,
+    }[init_type]
     assert conv.weight.std().item() == pytest.approx(spread, rel=0.05)
     assert not conv.bias.any()
     assert norm.weight.mean().item() == pytest.approx(1, abs=0.05)
@@ -120,7 +127,12 @@ def test_registry_suggests_lists_and_refuses_doubles():
 
 
 def test_classes_take_the_established_positional_arguments():
-    assert UnetGenerator(3, 2, 6, 4, nn.BatchNorm2d, use_dropout=True)(torch.randn(1, 3, 64, 64)).shape == (1, 2, 64, 64)
+    assert UnetGenerator(3, 2, 6, 4, nn.BatchNorm2d, use_dropout=True)(torch.randn(1, 3, 64, 64)).shape == (
+        1,
+        2,
+        64,
+        64,
+    )
 
 
 @pytest.mark.parametrize("name", ["unet_64", "resnet_6blocks"])
@@ -132,8 +144,8 @@ def test_translation_does_not_depend_on_the_batch_and_leaves_no_trace(name):
         together = net(x)
     alone = []
     for i in (2, 0, 1):
-        with torch.no_grad(), translating(net, seeds[i:i + 1], device):
-            alone.append(net(x[i:i + 1]))
+        with torch.no_grad(), translating(net, seeds[i : i + 1], device):
+            alone.append(net(x[i : i + 1]))
     torch.testing.assert_close(together, torch.cat([alone[1], alone[2], alone[0]]), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
     assert net.training

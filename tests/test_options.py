@@ -34,9 +34,11 @@ def parse(*argv, train=True):
 
 
 def test_command_line_over_config_over_dataset_over_model_over_base(tmp_path):
-    assert parse("--model", "pix2pix").norm == "batch"                    # model over base
-    assert parse("--model", "colorization").input_nc == 1                 # and its own
-    Path("c.yaml").write_text("norm: none\nlr: 2e-4\nno_flip: on\nno_dropout: off\nmodel: cycle_gan\ncrop_size: 128x64\n")
+    assert parse("--model", "pix2pix").norm == "batch"  # model over base
+    assert parse("--model", "colorization").input_nc == 1  # and its own
+    Path("c.yaml").write_text(
+        "norm: none\nlr: 2e-4\nno_flip: on\nno_dropout: off\nmodel: cycle_gan\ncrop_size: 128x64\n"
+    )
     opt = parse("--config", "c.yaml")
     assert (opt.norm, opt.lr, opt.no_flip, opt.no_dropout, opt.crop_size) == ("none", 0.0002, True, False, (128, 64))
     assert parse("--config", "c.yaml", "--norm", "instance").norm == "instance"
@@ -50,20 +52,24 @@ def test_a_dataset_overrides_its_model(tmp_path):
         "class XDataset(BaseDataset):\n"
         "    @staticmethod\n"
         "    def modify_commandline_options(parser, is_train):\n"
-        "        opt, _ = parser.parse_known_args()\n"   # a bare call reads our command line, not pytest's
+        "        opt, _ = parser.parse_known_args()\n"  # a bare call reads our command line, not pytest's
         "        parser.set_defaults(norm='none', ngf=opt.ndf)\n"
-        "        return parser\n")
+        "        return parser\n"
+    )
     opt = parse("--model", "pix2pix", "--dataset_mode", "x", "--plugin_dir", ".", "--ndf", "5")
     assert (opt.norm, opt.ngf) == ("none", 5)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("lambda_l1: 3", "unknown option '--lambda_l1' for c.yaml. Did you mean '--lambda_L1'"),
-    ("norm: bach", "Unknown norm 'bach'. Did you mean 'batch'"),
-    ("no_flip: maybe", "--no_flip is on or off, not 'maybe'"),
-    ("- a list", "flat list"),
-    ("a: [1", "neither YAML nor JSON"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lambda_l1: 3", "unknown option '--lambda_l1' for c.yaml. Did you mean '--lambda_L1'"),
+        ("norm: bach", "Unknown norm 'bach'. Did you mean 'batch'"),
+        ("no_flip: maybe", "--no_flip is on or off, not 'maybe'"),
+        ("- a list", "flat list"),
+        ("a: [1", "neither YAML nor JSON"),
+    ],
+)
 def test_config_errors(tmp_path, text, message):
     Path("c.yaml").write_text(text)
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
@@ -94,8 +100,21 @@ def test_suffix_and_seed():
 
 def test_older_spellings():
     assert pick_device("auto", "-1") == ([], torch.device("cpu"))
-    opt = parse("--gpu_ids", "-1", "--display_id", "0", "--display_server", "http://h", "--display_port", "1",
-                "--display_env", "e", "--display_ncols", "2", "--use_wandb")
+    opt = parse(
+        "--gpu_ids",
+        "-1",
+        "--display_id",
+        "0",
+        "--display_server",
+        "http://h",
+        "--display_port",
+        "1",
+        "--display_env",
+        "e",
+        "--display_ncols",
+        "2",
+        "--use_wandb",
+    )
     assert (opt.gpu_ids, opt.device.type, opt.display_id, opt.use_wandb) == ([], "cpu", 0, True)
     for device in ("cuda:99", "tpu", "meta"):
         with pytest.raises(UsageError, match="--device"):
@@ -109,25 +128,50 @@ def test_an_option_of_the_base_may_be_replaced(tmp_path, capsys):
         "    @staticmethod\n"
         "    def modify_commandline_options(parser, is_train):\n"
         "        parser.add_argument('--beta1', type=str, default='mine')\n"
-        "        return parser\n")
+        "        return parser\n"
+    )
     assert parse("--model", "y", "--plugin_dir", ".").beta1 == "mine"
     assert "--beta1 is replaced" in capsys.readouterr().err
 
 
 def test_a_run_is_described_by_its_record(strips):
-    run_train("--model", "pix2pix", "--dataroot", strips, "--name", "r", "--norm", "instance", "--no_dropout",
-              "--direction", "BtoA")
+    run_train(
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        strips,
+        "--name",
+        "r",
+        "--norm",
+        "instance",
+        "--no_dropout",
+        "--direction",
+        "BtoA",
+    )
     opt = parse("--name", "r", train=False)
-    assert (opt.netG, opt.ngf, opt.norm, opt.no_dropout, opt.direction, opt.crop_size, opt.load_size, opt.seed) == \
-        ("unet_64", 2, "instance", True, "BtoA", 64, 64, 3)
+    assert (opt.netG, opt.ngf, opt.norm, opt.no_dropout, opt.direction, opt.crop_size, opt.load_size, opt.seed) == (
+        "unet_64",
+        2,
+        "instance",
+        True,
+        "BtoA",
+        64,
+        64,
+        3,
+    )
     assert parse("--name", "r", "--crop_size", "128", train=False).load_size == 128
     assert parse("--name", "r", "--model", "pix2pix", train=False).dataset_mode == "aligned"
     record = json.loads(Path("checkpoints/r/train_opt.json").read_text())
     assert record["networks"]["G"]["netG"] == "unet_64"
     assert "lambda_L1: 100.0" in Path("checkpoints/r/train_opt.txt").read_text()
     resumed = TrainOptions().parse(["--continue_train", "--name", "r", "--n_epochs", "4"])
-    assert (resumed.model, resumed.direction, resumed.dataroot, resumed.n_epochs, resumed.lr_policy) == \
-        ("pix2pix", "BtoA", strips, 4, "linear")
+    assert (resumed.model, resumed.direction, resumed.dataroot, resumed.n_epochs, resumed.lr_policy) == (
+        "pix2pix",
+        "BtoA",
+        strips,
+        4,
+        "linear",
+    )
     with pytest.raises(UsageError, match="trained with --direction BtoA and has one generator"):
         parse("--name", "r", "--direction", "AtoB", train=False)
     Path("checkpoints/r/train_opt.json").write_text("{")

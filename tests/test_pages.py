@@ -24,10 +24,27 @@ window.addEventListener('load', () => setTimeout(() => {
 
 
 def browse(page: Path, tmp_path: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                           "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                           f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,3000", "--enable-logging=stderr",
-                           *more, page.resolve().as_uri()], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1400,3000",
+            "--enable-logging=stderr",
+            *more,
+            page.resolve().as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def probe(page: Path, tmp_path: Path) -> tuple[int, int, int]:
@@ -43,13 +60,15 @@ def probe(page: Path, tmp_path: Path) -> tuple[int, int, int]:
 
 @needs_chromium
 def test_the_pages_of_a_run(strips, tmp_path):
-    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "2", "--print_freq", "1", "--name", "<b>run #1 & ?")
+    run_train(
+        "--model", "pix2pix", "--dataroot", strips, "--n_epochs", "2", "--print_freq", "1", "--name", "<b>run #1 & ?"
+    )
     run_test("--dataroot", f"{strips}/test", "--name", "<b>run #1 & ?")
     web = Path("checkpoints/<b>run #1 & ?/web/index.html")
     assert probe(web, tmp_path) == (6, 6, 4)  # three visuals of two epochs; four losses
     assert probe(Path("results/<b>run #1 & ?/test_latest/index.html"), tmp_path) == (4, 4, 0)
     browse(web, tmp_path, f"--screenshot={tmp_path / 'shot.png'}")
     shot = np.asarray(Image.open(tmp_path / "shot.png").convert("RGB")).astype(int)
-    blue = (abs(shot - (22, 103, 183)).sum(2) < 60)
+    blue = abs(shot - (22, 103, 183)).sum(2) < 60
     assert blue.sum() > 200  # the curves are drawn
     assert shot[:1200].std() > 20  # and so are pictures

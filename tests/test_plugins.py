@@ -1,4 +1,4 @@
-"""Plugins: a native one, a classic one as it is, out of the tree, named by a path; and errors that say what is wrong."""
+"""Plugins: native, classic as they are, out of the tree, named by a path; and errors that say what is wrong."""
 
 import json
 import multiprocessing
@@ -31,7 +31,8 @@ def test_a_classic_plugin_trains_tests_saves_and_resumes_unmodified(strips):
     assert run_test("--model", "classic", "--dataroot", strips) == 0  # its folder and its dataset are recorded
     images = Path("results/experiment_name/test_latest/images")
     assert {path.name for path in images.iterdir()} == {
-        f"{i}_{label}.png" for i in range(2) for label in ("real_A", "fake_B", "real_B", "overlay")}
+        f"{i}_{label}.png" for i in range(2) for label in ("real_A", "fake_B", "real_B", "overlay")
+    }
     with pytest.raises(UsageError, match="overlay .* is one picture for a whole batch; use --batch_size 1"):
         run_test("--model", "classic", "--dataroot", strips, "--batch_size", "2")
     resumed = run_on("--n_epochs", "2")
@@ -69,9 +70,13 @@ def test_a_plugin_file_in_the_tree_is_found(strips, tmp_path):
     import shutil
 
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "tests", "checkpoints", "results", "datasets", "docs"))
+    shutil.copytree(
+        ROOT, tree, ignore=shutil.ignore_patterns(".git", "tests", "checkpoints", "results", "datasets", "docs")
+    )
     shutil.copy(f"{PLUGINS}/sharp_model.py", tree / "models")
-    done = subprocess.run([sys.executable, "train.py", "--help", "--model", "sharp"], cwd=tree, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "train.py", "--help", "--model", "sharp"], cwd=tree, capture_output=True, text=True
+    )
     assert "--lambda_sharp" in done.stdout
     assert "sharp" in done.stdout.split("--model", 2)[1]
 
@@ -93,10 +98,13 @@ def test_spawned_workers_find_plugins(strips):
     process.join()
 
 
-@pytest.mark.parametrize(("code", "message"), [
-    ("", "must define one subclass of BaseModel.*found: none"),
-    ("from models.template_model import TemplateModel as T\nclass A(T): pass\nclass B(T): pass\n", "found: A, B"),
-])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("", "must define one subclass of BaseModel.*found: none"),
+        ("from models.template_model import TemplateModel as T\nclass A(T): pass\nclass B(T): pass\n", "found: A, B"),
+    ],
+)
 def test_a_file_that_leaves_open_which_class(tmp_path, code, message):
     (tmp_path / "open_model.py").write_text(code)
     with pytest.raises(UsageError, match=message):
@@ -105,7 +113,8 @@ def test_a_file_that_leaves_open_which_class(tmp_path, code, message):
 
 def test_of_several_classes_the_one_called_like_the_file(tmp_path):
     (tmp_path / "two_part_model.py").write_text(
-        "from models.template_model import TemplateModel as T\nclass Helper(T): pass\nclass TwoPartModel(T): pass\n")
+        "from models.template_model import TemplateModel as T\nclass Helper(T): pass\nclass TwoPartModel(T): pass\n"
+    )
     train_options("--model", "two_part", "--plugin_dir", ".", "--dataroot", "x")
     assert find_model_using_name("two_part").__name__ == "TwoPartModel"
 
@@ -113,7 +122,8 @@ def test_of_several_classes_the_one_called_like_the_file(tmp_path):
 def test_a_subclass_with_a_step_that_is_never_called_is_refused(tmp_path):
     (tmp_path / "lost_model.py").write_text(
         "from models.cycle_gan_model import CycleGANModel\n"
-        "class LostModel(CycleGANModel):\n    def backward_G(self): pass\n")
+        "class LostModel(CycleGANModel):\n    def backward_G(self): pass\n"
+    )
     with pytest.raises(UsageError, match="LostModel overrides backward_G, which CycleGANModel never calls"):
         train_options("--model", "lost", "--plugin_dir", ".", "--dataroot", "x")
 
@@ -124,9 +134,23 @@ def test_what_classic_files_import():
     from data.image_folder import make_dataset
     from models import networks
 
-    for name in ("define_G", "define_D", "GANLoss", "init_net", "init_weights", "get_norm_layer", "get_scheduler",
-                 "cal_gradient_penalty", "Identity", "ResnetGenerator", "ResnetBlock", "UnetGenerator",
-                 "UnetSkipConnectionBlock", "NLayerDiscriminator", "PixelDiscriminator"):
+    for name in (
+        "define_G",
+        "define_D",
+        "GANLoss",
+        "init_net",
+        "init_weights",
+        "get_norm_layer",
+        "get_scheduler",
+        "cal_gradient_penalty",
+        "Identity",
+        "ResnetGenerator",
+        "ResnetBlock",
+        "UnetGenerator",
+        "UnetSkipConnectionBlock",
+        "NLayerDiscriminator",
+        "PixelDiscriminator",
+    ):
         assert hasattr(networks, name), name
     for name in ("tensor2im", "save_image", "mkdirs", "mkdir"):
         assert hasattr(util, name), name

@@ -23,8 +23,10 @@ PICTURES = {"real_A": np.zeros((8, 8, 3), np.uint8), "fake_B": np.full((8, 8, 3)
 
 
 def test_the_established_log_line():
-    assert log_line(Progress(1, 100, 100, 0.1234, 0.002), {"G_GAN": 0.5, "D_real": 0.6121}) == \
-        "(epoch: 1, iters: 100, time: 0.123, data: 0.002) G_GAN: 0.500 D_real: 0.612 "
+    assert (
+        log_line(Progress(1, 100, 100, 0.1234, 0.002), {"G_GAN": 0.5, "D_real": 0.6121})
+        == "(epoch: 1, iters: 100, time: 0.123, data: 0.002) G_GAN: 0.500 D_real: 0.612 "
+    )
 
 
 def test_logs_grow_and_a_torn_line_is_left_out(tmp_path):
@@ -41,7 +43,9 @@ def test_the_page_is_newest_first_and_keeps_earlier_epochs(tmp_path):
     for epoch in (1, 2, 10):
         Page(tmp_path, "run", 1, 64).images(Progress(epoch), PICTURES)
     text = (tmp_path / "web/index.html").read_text()
-    assert [text.index(f"<h2>epoch {n}<") for n in (10, 2, 1)] == sorted(text.index(f"<h2>epoch {n}<") for n in (10, 2, 1))
+    assert [text.index(f"<h2>epoch {n}<") for n in (10, 2, 1)] == sorted(
+        text.index(f"<h2>epoch {n}<") for n in (10, 2, 1)
+    )
     assert text.index("epoch010_real_A.png") < text.index("epoch010_fake_B.png")
     assert "<polyline" in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")  # opens without a network
@@ -153,6 +157,7 @@ def visdom_server(tmp_path):
 
     def stop():
         if thread.is_alive():
+
             async def end():
                 box["http"].stop()
                 await box["http"].close_all_connections()
@@ -167,8 +172,24 @@ def visdom_server(tmp_path):
 
 def test_a_real_visdom_server_receives_a_training(strips, visdom_server):
     port, _, application = visdom_server
-    run_train("--model", "pix2pix", "--dataroot", strips, "--display_id", "1", "--display_server", "http://127.0.0.1",
-              "--display_port", port, "--display_freq", "1", "--print_freq", "1", "--display_env", "mine")
+    run_train(
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        strips,
+        "--display_id",
+        "1",
+        "--display_server",
+        "http://127.0.0.1",
+        "--display_port",
+        port,
+        "--display_freq",
+        "1",
+        "--print_freq",
+        "1",
+        "--display_env",
+        "mine",
+    )
     windows = application.state["mine"]["jsons"]
     titles = {window["title"] for window in windows.values()}
     assert any("loss over images" in title for title in titles)
@@ -219,7 +240,9 @@ def test_wandb_gets_what_it_needs(strips, monkeypatch):
     fake.init = lambda **kw: calls.append(kw["project"]) or run
     fake.Image = lambda array: array.shape
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    run_train("--model", "pix2pix", "--dataroot", strips, "--use_wandb", "--wandb_project_name", "p", "--display_freq", "2")
+    run_train(
+        "--model", "pix2pix", "--dataroot", strips, "--use_wandb", "--wandb_project_name", "p", "--display_freq", "2"
+    )
     assert calls[0] == "p"
     assert {"epoch", "images", "G_L1", "G_GAN", "D_real", "D_fake"} in calls
     assert {"images", "real_A", "fake_B", "real_B"} in calls

@@ -49,6 +49,9 @@ def test_networks_never_see_opt():
 
 def test_no_code_from_strings():
     for path in FILES:
-        calls = {node.func.id for node in ast.walk(ast.parse(path.read_text()))
-                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        calls = {
+            node.func.id
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         assert not calls & {"eval", "exec"}, path

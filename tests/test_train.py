@@ -23,9 +23,13 @@ def photographs(tmp_path):
     return "photos"
 
 
-CASES = [("pix2pix", "aligned", "strips", ["G", "D"]), ("cycle_gan", "unaligned", "domains", ["G_A", "G_B", "D_A", "D_B"]),
-         ("colorization", "colorization", "photographs", ["G", "D"]), ("template", "aligned", "strips", ["G"]),
-         ("template", "template", "photographs", ["G"])]
+CASES = [
+    ("pix2pix", "aligned", "strips", ["G", "D"]),
+    ("cycle_gan", "unaligned", "domains", ["G_A", "G_B", "D_A", "D_B"]),
+    ("colorization", "colorization", "photographs", ["G", "D"]),
+    ("template", "aligned", "strips", ["G"]),
+    ("template", "template", "photographs", ["G"]),
+]
 
 
 @pytest.mark.parametrize(("model", "mode", "data", "nets"), CASES, ids=lambda v: v if isinstance(v, str) else "")
@@ -34,7 +38,9 @@ def test_one_epoch_of_every_model_and_dataset(model, mode, data, nets, request):
     argv = ("--model", model, "--dataset_mode", mode, "--dataroot", root)
     run_train(*argv)
     assert {path.name for path in RUN.glob("*.pth")} == {
-        "latest_state.pth", *(f"{tag}_net_{net}.pth" for tag in ("1", "latest") for net in nets)}
+        "latest_state.pth",
+        *(f"{tag}_net_{net}.pth" for tag in ("1", "latest") for net in nets),
+    }
     lines = (RUN / "loss_log.txt").read_text().splitlines()
     assert re.fullmatch(r"\(epoch: 1, iters: 2, time: \d+\.\d{3}, data: \d+\.\d{3}\) (\w+: -?\d+\.\d{3} )+", lines[1])
     points = [json.loads(line) for line in (RUN / "loss_log.jsonl").read_text().splitlines()]
@@ -49,14 +55,36 @@ def test_one_epoch_of_every_model_and_dataset(model, mode, data, nets, request):
 def test_an_existing_script_runs_as_it_is(strips):
     """In processes of its own, with the older spellings."""
     common = ["--dataroot", strips, "--name", "old", "--gpu_ids", "-1", "--netG", "unet_64", "--ngf", "2"]
-    done = cli("train.py", *common, "--model", "pix2pix", "--ndf", "2", "--load_size", "72", "--crop_size", "64",
-               "--direction", "BtoA", "--display_id", "-1", "--n_epochs", "1", "--n_epochs_decay", "0", "--num_threads", "2",
-               "--batch_size", "2")
+    done = cli(
+        "train.py",
+        *common,
+        "--model",
+        "pix2pix",
+        "--ndf",
+        "2",
+        "--load_size",
+        "72",
+        "--crop_size",
+        "64",
+        "--direction",
+        "BtoA",
+        "--display_id",
+        "-1",
+        "--n_epochs",
+        "1",
+        "--n_epochs_decay",
+        "0",
+        "--num_threads",
+        "2",
+        "--batch_size",
+        "2",
+    )
     assert (done.returncode, done.stderr) == (0, "")
     done = cli("test.py", *common, "--model", "pix2pix", "--direction", "BtoA", "--crop_size", "64", "--eval")
     assert (done.returncode, done.stderr) == (0, "")
     assert {path.name for path in Path("results/old/test_latest/images").iterdir()} == {
-        f"{i}_{label}.png" for i in range(2) for label in ("real_A", "fake_B", "real_B")}
+        f"{i}_{label}.png" for i in range(2) for label in ("real_A", "fake_B", "real_B")
+    }
 
 
 def weights(model):
@@ -72,8 +100,19 @@ RESUMABLE = ("--model", "pix2pix", "--no_dropout")  # dropout draws from the mai
 
 @pytest.mark.parametrize("policy", ["linear", "plateau", "step", "cosine"])
 def test_a_continued_run_is_the_run(strips, policy):
-    argv = (*RESUMABLE, "--dataroot", strips, "--n_epochs", "2", "--n_epochs_decay", "2", "--lr_policy", policy,
-            "--save_epoch_freq", "1")
+    argv = (
+        *RESUMABLE,
+        "--dataroot",
+        strips,
+        "--n_epochs",
+        "2",
+        "--n_epochs_decay",
+        "2",
+        "--lr_policy",
+        policy,
+        "--save_epoch_freq",
+        "1",
+    )
     whole = run_train(*argv, "--name", "whole")
     with stopped_at(8):
         run_train(*argv, "--name", "parts")
@@ -150,10 +189,13 @@ def test_any_size_trains_without_cropping(tmp_path):
     run_train("--model", "pix2pix", "--dataroot", "odd", "--preprocess", "none")
 
 
-@pytest.mark.parametrize(("more", "message"), [
-    (("--netG", "unet_256"), "--netG unet_256 needs images of at least 256x256, not 64x64"),
-    (("--netG", "resnet_6blocks", "--crop_size", "16"), "--netD basic needs images of at least 24x24, not 16x16"),
-])
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--netG", "unet_256"), "--netG unet_256 needs images of at least 256x256, not 64x64"),
+        (("--netG", "resnet_6blocks", "--crop_size", "16"), "--netD basic needs images of at least 24x24, not 16x16"),
+    ],
+)
 def test_a_size_a_network_cannot_take_is_refused_before_anything_is_written(strips, more, message):
     with pytest.raises(UsageError, match=message):
         run_train("--model", "pix2pix", "--dataroot", strips, *more)
@@ -165,7 +207,9 @@ def test_many_channels(tmp_path):
         (tmp_path / "n/trainA").mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / "n/trainA" / f"{i}.npy", np.random.default_rng(i).random((64, 64, 7)).astype(np.float32))
         write(tmp_path / "n/trainB" / f"{i}.png", picture(seed=i, channels=1))
-    run_train("--model", "cycle_gan", "--dataroot", "n", "--input_nc", "7", "--output_nc", "1", "--lambda_identity", "0")
+    run_train(
+        "--model", "cycle_gan", "--dataroot", "n", "--input_nc", "7", "--output_nc", "1", "--lambda_identity", "0"
+    )
     assert run_test("--dataroot", "n/trainA") == 0
     images = Path("results/experiment_name/test_latest/images")
     assert np.load(images / "0_real.npy").shape == (64, 64, 7)

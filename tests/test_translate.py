@@ -30,26 +30,54 @@ def pixels(path):
 
 def test_every_trained_run_is_translated_from_its_name_alone(strips, domains):
     run_train("--model", "pix2pix", "--dataroot", strips, "--name", "p", "--netG", "resnet_6blocks", "--norm", "batch")
-    run_train("--model", "cycle_gan", "--dataroot", domains, "--name", "c", "--norm", "batch", "--input_nc", "1",
-              "--lambda_identity", "0")
+    run_train(
+        "--model",
+        "cycle_gan",
+        "--dataroot",
+        domains,
+        "--name",
+        "c",
+        "--norm",
+        "batch",
+        "--input_nc",
+        "1",
+        "--lambda_identity",
+        "0",
+    )
     for run in "pc":
         assert run_test("--model", "test", "--name", run, "--dataroot", "domains/testA") == 0
         assert len(list(Path(f"results/{run}/test_latest/images").glob("*_fake.png"))) == 3
 
 
 def test_the_direction_finds_the_generator_and_the_channels(domains, capsys):
-    run_train("--model", "cycle_gan", "--dataroot", domains, "--input_nc", "1", "--lambda_identity", "0", "--direction",
-              "BtoA")
-    for more, name in (((), "G_A"), (("--direction", "BtoA"), "G_A"), (("--direction", "AtoB"), "G_B"),
-                       (("--model_suffix", "_B"), "G_B")):
+    run_train(
+        "--model",
+        "cycle_gan",
+        "--dataroot",
+        domains,
+        "--input_nc",
+        "1",
+        "--lambda_identity",
+        "0",
+        "--direction",
+        "BtoA",
+    )
+    for more, name in (
+        ((), "G_A"),
+        (("--direction", "BtoA"), "G_A"),
+        (("--direction", "AtoB"), "G_B"),
+        (("--model_suffix", "_B"), "G_B"),
+    ):
         capsys.readouterr()
         assert run_test("--dataroot", "domains/testB", *more) == 0
         assert f"latest_net_{name}.pth" in capsys.readouterr().out
         assert pixels(IMAGES / "0_fake.png").ndim == (3 if name == "G_A" else 2)  # G_A: 1 channel -> 3
 
 
-@pytest.mark.parametrize(("netG", "norm", "dropout"), [("resnet_6blocks", "batch", True), ("unet_64", "instance", False),
-                                                       ("resnet_9blocks", "none", False)])
+@pytest.mark.parametrize(
+    ("netG", "norm", "dropout"),
+    [("resnet_6blocks", "batch", True), ("unet_64", "instance", False), ("resnet_9blocks", "none", False)],
+)
 def test_bare_weights_describe_themselves(domains, netG, norm, dropout):
     net = define_G(3, 1, 5, netG, norm, dropout)
     Path("checkpoints/published").mkdir(parents=True)
@@ -61,12 +89,16 @@ def test_bare_weights_describe_themselves(domains, netG, norm, dropout):
 def test_bare_weights_of_both_directions(domains):
     Path("checkpoints/two").mkdir(parents=True)
     for name, channels in (("G_A", (3, 1)), ("G_B", (1, 3))):
-        torch.save(define_G(*channels, 4, "resnet_6blocks", "instance").state_dict(), f"checkpoints/two/latest_net_{name}.pth")
+        torch.save(
+            define_G(*channels, 4, "resnet_6blocks", "instance").state_dict(), f"checkpoints/two/latest_net_{name}.pth"
+        )
     run_test("--name", "two", "--dataroot", "domains/testB", "--direction", "BtoA", "--crop_size", "32")
     assert pixels("results/two/test_latest/images/0_real.png").ndim == 2
 
 
-@pytest.mark.parametrize("more", [("--netG", "resnet_9blocks"), ("--norm", "batch"), ("--ngf", "3"), ("--input_nc", "1")])
+@pytest.mark.parametrize(
+    "more", [("--netG", "resnet_9blocks"), ("--norm", "batch"), ("--ngf", "3"), ("--input_nc", "1")]
+)
 def test_a_mismatch_names_the_option(strips, domains, more):
     run_train("--model", "pix2pix", "--dataroot", strips, "--norm", "instance")
     with pytest.raises(UsageError, match=f"does not fit the network: it was trained with .*{more[0]}.*here: {more[1]}"):
@@ -105,7 +137,11 @@ def test_names_mirror_the_tree_and_never_meet(strips):
         write(f"in/{name}", picture())
     run_test("--dataroot", "in")
     assert {str(path.relative_to(IMAGES)) for path in IMAGES.rglob("*_fake.png")} == {
-        "x/a_fake.png", "y/a.png_fake.png", "y/a.bmp_fake.png", "b [1]_fake.png"}
+        "x/a_fake.png",
+        "y/a.png_fake.png",
+        "y/a.bmp_fake.png",
+        "b [1]_fake.png",
+    }
     run_test("--dataroot", "in", "--num_test", "2", "--results_dir", "few")
     assert len(list(Path("few").rglob("*_fake.png"))) == 2
 
@@ -131,10 +167,19 @@ def test_broken_images_are_skipped_and_named(strips):
     assert (IMAGES / "good_fake.png").exists()
 
 
-@pytest.mark.parametrize(("ending", "dtype", "channels"), [("png", "uint16", 1), ("tif", "uint16", 3), ("tif", "float32", 1),
-                                                          ("npy", "float32", 4), ("npy", "uint16", 1), ("tif", "uint16", 6)])
+@pytest.mark.parametrize(
+    ("ending", "dtype", "channels"),
+    [
+        ("png", "uint16", 1),
+        ("tif", "uint16", 3),
+        ("tif", "float32", 1),
+        ("npy", "float32", 4),
+        ("npy", "uint16", 1),
+        ("tif", "uint16", 6),
+    ],
+)
 def test_depth_goes_through_a_trained_run_and_back(tmp_path, monkeypatch, ending, dtype, channels):
-    """Train on deep images, then translate with the identity in the generator's place: what comes out is what went in."""
+    """Train on deep images, then translate with the identity as generator: what comes out is what went in."""
     generator = np.random.default_rng(0)
     arrays = {}
     for i in range(2):
@@ -146,8 +191,12 @@ def test_depth_goes_through_a_trained_run_and_back(tmp_path, monkeypatch, ending
             if ending == "npy":
                 np.save(path, arrays[i])
             elif ending == "tif":
-                tifffile.imwrite(path, arrays[i], **({"planarconfig": "contig"} if channels > 1 else {}),
-                                 photometric="rgb" if channels == 3 else "minisblack")
+                tifffile.imwrite(
+                    path,
+                    arrays[i],
+                    **({"planarconfig": "contig"} if channels > 1 else {}),
+                    photometric="rgb" if channels == 3 else "minisblack",
+                )
             else:
                 Image.fromarray(arrays[i]).save(path)
     run_train("--model", "pix2pix", "--dataroot", "deep", "--input_nc", channels, "--output_nc", channels)

@@ -2,9 +2,10 @@
 
 import os
 
+from PIL import Image
+
 from data.base_dataset import BaseDataset, get_params, get_transform
 from data.image_folder import make_dataset
-from PIL import Image
 
 
 class ClassicDataset(BaseDataset):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import torch
+
 import util.util as util
 from util.image_pool import ImagePool
 
@@ -24,16 +25,27 @@ class ClassicModel(BaseModel):
         self.loss_names = ["G_GAN", "G_edge", "D", "pool"]
         self.visual_names = ["real_A", "fake_B", "real_B", "overlay"]
         self.model_names = ["G", "D"] if self.isTrain else ["G"]
-        self.netG = networks.define_G(opt.input_nc, opt.output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout,
-                                      opt.init_type, opt.init_gain, self.gpu_ids)
+        self.netG = networks.define_G(
+            opt.input_nc,
+            opt.output_nc,
+            opt.ngf,
+            opt.netG,
+            opt.norm,
+            not opt.no_dropout,
+            opt.init_type,
+            opt.init_gain,
+            self.gpu_ids,
+        )
         if self.isTrain:
-            self.netD = networks.define_D(opt.output_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type,
-                                          opt.init_gain, self.gpu_ids)
+            self.netD = networks.define_D(
+                opt.output_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain, self.gpu_ids
+            )
             self.fake_pool = ImagePool(opt.pool_size)
             self.criterionGAN = networks.GANLoss(opt.gan_mode).to(self.device)
             self.criterionEdge = torch.nn.L1Loss()
-            self.optimizer_G = torch.optim.Adam(itertools.chain(self.netG.parameters()), lr=opt.lr,
-                                                betas=(opt.beta1, 0.999))
+            self.optimizer_G = torch.optim.Adam(
+                itertools.chain(self.netG.parameters()), lr=opt.lr, betas=(opt.beta1, 0.999)
+            )
             self.optimizer_D = torch.optim.Adam(self.netD.parameters(), lr=opt.lr, betas=(opt.beta1, 0.999))
             self.optimizers.append(self.optimizer_G)
             self.optimizers.append(self.optimizer_D)
@@ -53,8 +65,9 @@ class ClassicModel(BaseModel):
     def backward_D(self):
         fake = self.fake_pool.query(self.fake_B)
         self.loss_pool = float(len(self.fake_pool.images))
-        self.loss_D = 0.5 * (self.criterionGAN(self.netD(fake.detach()), False)
-                             + self.criterionGAN(self.netD(self.real_B), True))
+        self.loss_D = 0.5 * (
+            self.criterionGAN(self.netD(fake.detach()), False) + self.criterionGAN(self.netD(self.real_B), True)
+        )
         self.loss_D.backward()
 
     def backward_G(self):

@@ -1,5 +1,7 @@
 """A native plugin: its own generator, its own option, its own loss."""
 
+import itertools
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -14,7 +16,7 @@ class Tiny(nn.Module):
     def __init__(self, input_nc, output_nc, ngf, norm_layer, use_dropout, depth):
         super().__init__()
         widths = [input_nc] + [ngf] * depth
-        layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Conv2d(a, b, 3, 1, 1), nn.ReLU())]
+        layers = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Conv2d(a, b, 3, 1, 1), nn.ReLU())]
         self.body = nn.Sequential(*layers, nn.Conv2d(widths[-1], output_nc, 3, 1, 1), nn.Tanh())
 
     def forward(self, x):
