@@ -11,40 +11,40 @@ from tqdm import tqdm
 from data import create_dataset
 from data.image_folder import is_image_file
 from models import BaseModel, create_model
-from options.recorded import checkpoint_tag
 from options.test_options import TestOptions
 from util.cli import run
 from util.errors import UsageError
 from util.files import inside
 from util.html import HTML
 from util.images import ValueRange, save_exact, save_image, tensor2im
+from util.run_files import checkpoint_tag
 
 
 def test(opt) -> int:
     """Translate, write the images and a page; returns 1 when images had to be left out, else 0."""
-    opt.serial_batches = opt.no_flip = True  # what datasets may go by
-    dataset = create_dataset(opt)
+    opt.serial_batches = opt.no_flip = True  # datasets of the reference read these; ours go by opt.isTrain
+    loader = create_dataset(opt)
     model = create_model(opt)
     model.setup(opt)
     folder = results_folder(opt)
     page = HTML(folder, f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
     rows: dict[str, dict[str, str]] = {}
-    with tqdm(total=len(dataset), unit="img", disable=None) as bar:
-        for batch in dataset:
+    with tqdm(total=len(loader), unit="img", disable=None) as bar:
+        for batch in loader:
             model.set_input(batch)
             model.test()
-            rows.update(write_batch(opt, model, page.img_dir, getattr(dataset.dataset, "roots", [])))
+            rows.update(write_batch(opt, model, page.img_dir, loader.dataset.roots))
             bar.update(len(model.get_image_paths()))
     for name, files in sorted(rows.items()):
         page.add_header(name)
         shown = [f"{name}_{label}.png" for label in files]
         page.add_images(shown, list(files), list(files.values()), opt.display_winsize)
     page.save()
-    for error in dataset.errors:
+    for error in loader.errors:
         print(f"skipped {error}", file=sys.stderr)
-    print(f"{len(rows)} images translated{f', {len(dataset.errors)} skipped' if dataset.errors else ''}: "
+    print(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
           f"{folder / 'index.html'}")
-    return int(bool(dataset.errors))
+    return int(bool(loader.errors))
 
 
 def results_folder(opt) -> Path:
@@ -99,4 +99,4 @@ def result_name(path: str, roots: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    run(lambda: test(TestOptions().parse()))
+    run(lambda argv: test(TestOptions().parse(argv)))

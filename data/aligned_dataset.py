@@ -20,7 +20,7 @@ class AlignedDataset(BaseDataset):
         else:
             self.pairs = pair_by_stem(*folders, *(self.list_images(folder) for folder in folders))
         for position, domain in enumerate("AB"):
-            self.settle_values(domain, [pair[position] for pair in self.pairs])
+            self.detect_value_range(domain, [pair[position] for pair in self.pairs])
 
     def __len__(self) -> int:
         return len(self.pairs)

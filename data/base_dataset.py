@@ -34,9 +34,9 @@ class BaseDataset(Dataset, ABC):
         self.opt = opt
         self.root = opt.dataroot
         self.roots: list[str] = []       # the folders listed: results mirror what is below them
-        source, target = ("A", "B") if opt.direction == "AtoB" else ("B", "A")
-        self.channels = {source: opt.input_nc, target: opt.output_nc}
-        self.values = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
+        self.source, target = ("A", "B") if opt.direction == "AtoB" else ("B", "A")
+        self.channels = {self.source: opt.input_nc, target: opt.output_nc}
+        self.value_ranges = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -67,8 +67,8 @@ class BaseDataset(Dataset, ABC):
         wanted = ", or ".join(" + ".join(f"{name}/" for name in layout) for layout in layouts)
         raise UsageError(f"--dataroot {self.root} --phase {self.opt.phase} needs {wanted}; {contents(self.root)}")
 
-    def settle_values(self, domain: str, paths: list[str]) -> None:
-        """Decide depth and range of a domain from its files, unless the options say; recorded in the options."""
+    def detect_value_range(self, domain: str, paths: list[str]) -> None:
+        """Find depth and range of a domain from its files, unless given, and put them into opt, which is recorded."""
         depth, limits = getattr(self.opt, f"depth_{domain}"), getattr(self.opt, f"range_{domain}")
         if "auto" not in (depth, limits):
             return
@@ -79,7 +79,7 @@ class BaseDataset(Dataset, ABC):
         depth = str(first.dtype) if depth == "auto" else depth
         if limits == "auto" and depth != "uint8":
             limits = self._observed_range(domain, paths[::max(1, len(paths) // SCANNED)], depth)
-        self.values[domain] = values = ValueRange.parse(depth, limits)
+        self.value_ranges[domain] = values = ValueRange.parse(depth, limits)
         setattr(self.opt, f"depth_{domain}", values.depth)
         setattr(self.opt, f"range_{domain}", values.limits)
         if depth != "uint8":
@@ -99,6 +99,11 @@ class BaseDataset(Dataset, ABC):
         low, high = min(lows, default=0.0), max(highs, default=1.0)
         return f"{low!r}:{max(high, low + 1e-6 if depth == 'float32' else low + 1)!r}"
 
+    def load(self, domain: str, path: str) -> torch.Tensor:
+        """Read, resize, crop, flip and scale one image: (C, H, W) in [-1, 1]; raises ImageError."""
+        image = self.read(domain, path)
+        return self.to_tensor(domain, image, self.geometry(image, path), path)
+
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""
         return read_image(path, self.channels[domain])
@@ -112,7 +117,7 @@ class BaseDataset(Dataset, ABC):
 
     def to_tensor(self, domain: str, image: np.ndarray, geometry: Geometry, path: str) -> torch.Tensor:
         """(H, W, C) in file values -> (C, H', W') in [-1, 1]; raises ImageError for another depth than the domain's."""
-        values = self.values[domain]
+        values = self.value_ranges[domain]
         if str(image.dtype) != values.depth:
             raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "
                                    f"--depth_{domain} and --range_{domain}")

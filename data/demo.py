@@ -1,4 +1,4 @@
-"""`--dataroot demo`: two small datasets, made without network, whose translation can be checked by eye.
+"""`--dataroot demo`: two small datasets, made here, nothing downloaded, whose translation can be checked by eye.
 
 paired/    colour negative film (A) -> photograph (B), from the photographs that ship with scikit-image; the photographs
            of train, val and test are different ones
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from util.files import atomic
+from util.images import save_image
 
 ROOT = Path("datasets/demo")
 TILE = 128
@@ -23,16 +24,20 @@ PHOTOGRAPHS = {
 SHAPES = {"train": 120, "val": 12, "test": 24}
 
 
-def prepare(dataset_mode: str, opt) -> str:
-    """Make both sets under ./datasets/demo unless they are there; returns the data root for a dataset."""
+def prepare(opt, trained_mode: str | None) -> str:
+    """Make both sets under ./datasets/demo unless they are there; returns the data root for the dataset of `opt`.
+
+    One-sided testing reads the set of the dataset that the run was trained with, `trained_mode`.
+    """
     if not (ROOT / "complete").exists():
         print(f"making the demo images in {ROOT}")
         make_paired(ROOT / "paired")
         make_unpaired(ROOT / "unpaired")
         with atomic(ROOT / "complete") as file:
             file.write("The demo is made anew when this file is missing.\n")
-    root = ROOT / ("unpaired" if dataset_mode == "unaligned" else "paired")
-    if opt.dataset_mode == "single":
+    single = opt.dataset_mode == "single"
+    root = ROOT / ("unpaired" if (trained_mode if single else opt.dataset_mode) == "unaligned" else "paired")
+    if single:
         root = root / ("A" if opt.direction == "AtoB" else "B") / opt.phase
     elif opt.dataset_mode not in ("aligned", "unaligned"):
         root = root / "B"  # datasets that take whole photographs
@@ -51,8 +56,8 @@ def make_paired(root: Path) -> None:
                                                     Image.Resampling.LANCZOS)
             for i, photograph in enumerate(tiles(whole) if phase == "train" else [whole]):
                 file = f"{Path(name).stem}_{i:02d}.png" if phase == "train" else f"{Path(name).stem}.png"
-                save(photograph, root / "B" / phase / file)
-                save(negative(photograph, seed=file), root / "A" / phase / file)
+                save_image(np.asarray(photograph), root / "B" / phase / file)
+                save_image(negative(photograph, seed=file), root / "A" / phase / file)
 
 
 def tiles(image: Image.Image) -> list[Image.Image]:
@@ -61,13 +66,13 @@ def tiles(image: Image.Image) -> list[Image.Image]:
             for x in range(0, image.width - TILE + 1, TILE)]
 
 
-def negative(photograph: Image.Image, seed: str) -> Image.Image:
-    """A colour negative: inverted densities of another contrast in each layer, an orange mask, and grain."""
+def negative(photograph: Image.Image, seed: str) -> np.ndarray:
+    """A colour negative: inverted densities of another contrast in each layer, an orange mask, and grain: (H, W, 3)."""
     light = np.asarray(photograph, dtype=np.float64) / 255
     density = (1 - light) ** np.array([0.8, 1.0, 1.3])
     film = density * np.array([0.55, 0.45, 0.35]) + np.array([0.42, 0.25, 0.12])
     grain = np.random.default_rng(list(seed.encode())).normal(0, 0.012, film.shape)
-    return Image.fromarray(np.rint(np.clip(film + grain, 0, 1) * 255).astype(np.uint8))
+    return np.rint(np.clip(film + grain, 0, 1) * 255).astype(np.uint8)
 
 
 def make_unpaired(root: Path) -> None:
@@ -76,7 +81,7 @@ def make_unpaired(root: Path) -> None:
         for domain in "AB":
             for i in range(count):
                 draw = random.Random(f"{phase}{domain}{i}")
-                save(shapes(draw, striped=domain == "B"), root / domain / phase / f"{i:03d}.png")
+                save_image(np.asarray(shapes(draw, striped=domain == "B")), root / domain / phase / f"{i:03d}.png")
 
 
 def shapes(draw: random.Random, striped: bool, size: int = 64) -> Image.Image:
@@ -98,9 +103,3 @@ def shapes(draw: random.Random, striped: bool, size: int = 64) -> Image.Image:
         if striped:
             image.paste((250, 250, 250), mask=Image.composite(stripes, Image.new("L", stripes.size, 0), mask))
     return image.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def save(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole."""
-    with atomic(path, "wb") as file:
-        image.save(file, "PNG")

@@ -38,12 +38,12 @@ GENERATORS = {
 TRIES = 5
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Download what the command line names."""
     parser = OneLineParser(description=__doc__)
     parser.add_argument("name", help="of a dataset, or of a generator with --pretrained; `list` shows all")
     parser.add_argument("--pretrained", action="store_true", help="a trained generator instead of a dataset")
-    parser.add_argument("--model", choices=tuple(DATASETS), help="whose, where both have the name")
+    parser.add_argument("--model", choices=tuple(DATASETS), help="which one, for a name that both have")
     parser.add_argument("--dataroot", default="./datasets", help="folder for datasets")
     parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder for generators")
     parser.add_argument("--mirror", default=MIRROR, help="another server with the same layout")

@@ -9,7 +9,7 @@ IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tif
 
 
 def is_image_file(filename: str) -> bool:
-    """By its ending."""
+    """By its extension; hidden files are not images."""
     return filename.lower().endswith(IMG_EXTENSIONS) and not os.path.basename(filename).startswith(".")
 
 

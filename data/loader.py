@@ -1,4 +1,4 @@
-"""Batches from a dataset: what a sample draws is a function of (seed, epoch, index), and errors keep their one line."""
+"""Batches from a dataset: what a sample draws is a function of (seed, epoch, index); errors leave workers as raised."""
 
 import os
 import pickle
@@ -36,7 +36,7 @@ class Loader:
         )
 
     def __len__(self) -> int:
-        """Images an epoch, not batches."""
+        """Images per epoch, not batches."""
         return int(min(len(self.dataset), self.opt.max_dataset_size))
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -44,26 +44,19 @@ class Loader:
         self.order.epoch, self.order.start = epoch, start
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self.opt.isTrain:
-            return self._train_batches()
-        return group_by_size(self._good_samples(), self.opt.batch_size)
+        return self._read() if self.opt.isTrain else group_by_size(self._read(), self.opt.batch_size)
 
-    def _train_batches(self) -> Iterator[dict[str, Any]]:
-        for batch, error, notices in self._loader:
-            _tell(notices)
-            if error is not None:
-                raise error
-            yield batch
-
-    def _good_samples(self) -> Iterator[dict[str, Any]]:
-        for sample, error, notices in self._loader:
-            _tell(notices)
+    def _read(self) -> Iterator[dict[str, Any]]:
+        """Batches in training, samples in testing."""
+        for value, error, notices in self._loader:
+            for kind, text in notices.items():
+                notice(kind, text)
             if error is None:
-                yield sample
-            elif isinstance(error, ImageError):
-                self.errors.append(error)
-            else:
+                yield value
+            elif self.opt.isTrain or not isinstance(error, ImageError):
                 raise error
+            else:
+                self.errors.append(error)
 
 
 class EpochOrder(Sampler):
@@ -106,7 +99,7 @@ class _Samples(Dataset):
     def __setstate__(self, state: tuple[str | None, bytes]) -> None:
         self.plugin_dir, dumped = state
         if self.plugin_dir:  # a spawned worker must find the plugin before it can unpickle it
-            add_plugin_dir(self.plugin_dir)
+            add_plugin_dir(self.plugin_dir, "data")
         self.dataset, self.seed = pickle.loads(dumped)
 
 
@@ -151,8 +144,3 @@ def group_by_size(samples: Iterable[dict[str, Any]], batch_size: int) -> Iterato
 def _merge(samples: list[dict[str, Any]]) -> dict[str, Any]:
     batch = default_collate(samples)
     return {**batch, "repeated": samples[0]["repeated"]} if "repeated" in batch else batch
-
-
-def _tell(notices: dict[str, str]) -> None:
-    for kind, text in notices.items():
-        notice(kind, text)

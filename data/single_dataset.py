@@ -14,9 +14,8 @@ class SingleDataset(BaseDataset):
 
     def __init__(self, opt):
         super().__init__(opt)
-        self.domain = "A" if opt.direction == "AtoB" else "B"
         self.paths = self._list(str(opt.dataroot))
-        self.settle_values(self.domain, self.paths)
+        self.detect_value_range(self.source, self.paths)
 
     def _list(self, root: str) -> list[str]:
         if os.path.isdir(root):
@@ -36,5 +35,4 @@ class SingleDataset(BaseDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path = self.paths[index]
-        image = self.read(self.domain, path)
-        return {"A": self.to_tensor(self.domain, image, self.geometry(image, path), path), "A_paths": path}
+        return {"A": self.load(self.source, path), "A_paths": path}

@@ -1,26 +1,27 @@
-"""The example that docs/dataset_plugin.md explains: the image itself is B, a darkened copy is A."""
+"""The example of docs/dataset_plugin.md: learn to take noise away. B is the image, A a noisy copy."""
+
+import torch
 
 from data.base_dataset import BaseDataset
 
 
 class TemplateDataset(BaseDataset):
-    """Learn to brighten: A is B with its values halved towards black."""
+    """A is B with normal noise of --noise standard deviations, on the scale of -1..1."""
 
     @staticmethod
     def modify_commandline_options(parser, is_train):
-        parser.add_argument("--darkness", type=float, default=0.5, help="share of the light that A keeps")
+        parser.add_argument("--noise", type=float, default=0.2, help="standard deviation of the noise")
         return parser
 
     def __init__(self, opt):
         super().__init__(opt)
-        self.paths = self.list_images(self.find_folders((opt.phase,))[0])
-        self.settle_values("B", self.paths)
+        self.paths = self.list_images(self.find_folders((opt.phase,))[0])  # dataroot/train, dataroot/test
+        self.detect_value_range("B", self.paths)
 
     def __len__(self):
         return len(self.paths)
 
     def __getitem__(self, index):
         path = self.paths[index]
-        image = self.read("B", path)
-        bright = self.to_tensor("B", image, self.geometry(image, path), path)
-        return {"A": (bright + 1) * self.opt.darkness - 1, "B": bright, "A_paths": path, "B_paths": path}
+        clean = self.load("B", path)  # (C, H, W) in [-1, 1]
+        return {"A": clean + self.opt.noise * torch.randn_like(clean), "B": clean, "A_paths": path, "B_paths": path}

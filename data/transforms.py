@@ -14,7 +14,7 @@ PREPROCESS = ("resize_and_crop", "resize", "crop", "scale_width", "scale_width_a
 Size = int | tuple[int, int]
 
 
-def pair(size: Size) -> tuple[int, int]:
+def width_height(size: Size) -> tuple[int, int]:
     """(width, height) of an option that is one number or two."""
     return (size, size) if isinstance(size, int) else tuple(size)
 
@@ -44,7 +44,7 @@ def draw_geometry(opt, size: tuple[int, int]) -> Geometry:
     resized = resized_size(opt, size)
     crop = None
     if "crop" in opt.preprocess:
-        wanted = pair(opt.crop_size)
+        wanted = width_height(opt.crop_size)
         if opt.isTrain and (wanted[0] > resized[0] or wanted[1] > resized[1]):
             raise UsageError(f"an image of {resized[0]}x{resized[1]} (width x height, after --preprocess "
                              f"{opt.preprocess}) is smaller than --crop_size {wanted[0]}x{wanted[1]}")
@@ -58,11 +58,11 @@ def draw_geometry(opt, size: tuple[int, int]) -> Geometry:
 def resized_size(opt, size: tuple[int, int]) -> tuple[int, int]:
     """(width, height) before the crop; scale_width keeps the shape, and enlarges when the crop would not fit."""
     if "resize" in opt.preprocess:
-        return pair(opt.load_size)
+        return width_height(opt.load_size)
     if "scale_width" in opt.preprocess:
-        scale = pair(opt.load_size)[0] / size[0]
+        scale = width_height(opt.load_size)[0] / size[0]
         if "crop" in opt.preprocess:
-            scale = max(scale, pair(opt.crop_size)[1] / size[1])
+            scale = max(scale, width_height(opt.crop_size)[1] / size[1])
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     return size
 
@@ -70,8 +70,8 @@ def resized_size(opt, size: tuple[int, int]) -> tuple[int, int]:
 def trained_size(opt) -> tuple[int, int] | None:
     """(width, height) of all images in training, where --preprocess makes them one size."""
     if "crop" in opt.preprocess:
-        return pair(opt.crop_size)
-    return pair(opt.load_size) if "resize" in opt.preprocess else None
+        return width_height(opt.crop_size)
+    return width_height(opt.load_size) if "resize" in opt.preprocess else None
 
 
 def resize(array: np.ndarray, size: tuple[int, int], method=Image.Resampling.BICUBIC) -> np.ndarray:
@@ -89,7 +89,7 @@ def resize(array: np.ndarray, size: tuple[int, int], method=Image.Resampling.BIC
     return np.rint(stacked).clip(0, np.iinfo(array.dtype).max).astype(array.dtype)
 
 
-# The same steps as plugins of the established toolchain call them, on Pillow images.
+# The same steps as plugins of the reference call them, on Pillow images.
 
 def get_params(opt, size: tuple[int, int]) -> dict:
     """Draw a crop position and a flip for an image of this (width, height)."""

@@ -15,21 +15,17 @@ class UnalignedDataset(BaseDataset):
         folders = self.find_folders((f"{phase}A", f"{phase}B"), (f"A/{phase}", f"B/{phase}"))
         limit = slice(int(min(opt.max_dataset_size, 1e9)))
         self.paths_A, self.paths_B = (self.list_images(folder)[limit] for folder in folders)
-        self.settle_values("A", self.paths_A)
-        self.settle_values("B", self.paths_B)
+        self.detect_value_range("A", self.paths_A)
+        self.detect_value_range("B", self.paths_B)
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`repeated` names the domain that has started over, else ''."""
+        """`repeated` names the domain that has started over in a test, else ''."""
         index_B = index if self.opt.serial_batches else random.randrange(len(self.paths_B))
         path_A = self.paths_A[index % len(self.paths_A)]
         path_B = self.paths_B[index_B % len(self.paths_B)]
-        over = not self.opt.isTrain and ("A" * (index >= len(self.paths_A)) or "B" * (index >= len(self.paths_B)))
-        return {"A": self._load("A", path_A), "B": self._load("B", path_B), "A_paths": path_A, "B_paths": path_B,
-                "repeated": over or ""}
-
-    def _load(self, domain: str, path: str):
-        image = self.read(domain, path)
-        return self.to_tensor(domain, image, self.geometry(image, path), path)
+        repeated = "A" if index >= len(self.paths_A) else "B" if index >= len(self.paths_B) else ""
+        return {"A": self.load("A", path_A), "B": self.load("B", path_B), "A_paths": path_A, "B_paths": path_B,
+                "repeated": "" if self.opt.isTrain else repeated}

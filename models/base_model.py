@@ -14,17 +14,18 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from models.schedule import get_scheduler
 from networks.architecture import differences
 from networks.inference import translating
-from networks.layers import check_size, count_parameters
+from networks.layers import check_size
 from util import checkpoint
 from util.errors import UsageError
-from util.files import inside
-from util.seed import derive
+from util.image_pool import ImagePool
+from util.run_files import STATE, checkpoint_tag, network_file, run_folder
+from util.seed import derive, random_states, restore_random_states
 
 
 class BaseModel(nn.Module, ABC):
     """A model is a module: an attribute `netG_A` is the network G_A, an attribute `optimizer_G` an optimizer.
 
-    Plugins of the established toolchain, which list `model_names`, `loss_names`, `visual_names` and `optimizers`, work
+    Plugins of the reference, which list `model_names`, `loss_names`, `visual_names` and `optimizers`, work
     too: a name found both ways counts once.
     """
 
@@ -39,7 +40,7 @@ class BaseModel(nn.Module, ABC):
         self.isTrain = opt.isTrain
         self.gpu_ids = opt.gpu_ids
         self.device = opt.device
-        self.save_dir = str(inside(opt.checkpoints_dir, opt.name, "--name"))
+        self.save_dir = str(run_folder(opt))
         self.loss_names: list[str] = []
         self.model_names: list[str] = []
         self.visual_names: list[str] = []
@@ -50,12 +51,16 @@ class BaseModel(nn.Module, ABC):
 
     # What a plugin writes.
 
+    def domains(self) -> tuple[str, str]:
+        """(source, target): which domains of the data this model calls A and B."""
+        return ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
+
     def set_input(self, batch: dict[str, Any]) -> None:
         """Put real_A, real_B (N, C, H, W) and image_paths in place; with --direction BtoA, A is the batch's B.
 
         real_A or real_B is None where the batch has none, or where the dataset only repeats that domain.
         """
-        source, target = ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
+        source, target = self.domains()
         present = {d: d in batch and batch.get("repeated") != d for d in "AB"}
         self.real_A = batch[source].to(self.device, non_blocking=True) if present[source] else None
         self.real_B = batch[target].to(self.device, non_blocking=True) if present[target] else None
@@ -106,14 +111,14 @@ class BaseModel(nn.Module, ABC):
     def setup(self, opt) -> dict[str, int]:
         """Move to the device, make the schedulers, load what the options name; returns the counters of a resumed run.
 
-        Raises UsageError when a checkpoint is missing, torn or of another architecture.
+        Raises UsageError when a checkpoint is missing, truncated or of another architecture.
         """
         self.to(self.device)
         if self.isTrain:
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
         counters = {}
         if not self.isTrain:
-            self.load_networks(self.load_tag())
+            self.load_networks(checkpoint_tag(opt))
         elif opt.continue_train:
             counters = self.resume()
         self.print_networks(opt.verbose)
@@ -136,8 +141,8 @@ class BaseModel(nn.Module, ABC):
         return {name: value for name, value in visuals.items() if value is not None}
 
     def visual_domain(self, name: str) -> str:
-        """The domain, A or B of the data, whose kind of image a visual is."""
-        source, target = ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
+        """The domain of the data that a visual belongs to: test.py writes it at that domain's depth and range."""
+        source, target = self.domains()
         return target if name.endswith("_B") else source
 
     def current_loss_tensors(self) -> dict[str, Tensor]:
@@ -182,14 +187,6 @@ class BaseModel(nn.Module, ABC):
                   if all(value is not other for other in named.values())}
         return {**named, **listed}
 
-    def load_tag(self) -> str:
-        """What --load_iter and --epoch name: `iter_N`, `latest` or an epoch."""
-        return f"iter_{self.opt.load_iter}" if self.opt.load_iter > 0 else self.opt.epoch
-
-    def network_file(self, tag: str | int, name: str) -> Path:
-        """Where a network is saved; raises UsageError for a tag that leads elsewhere."""
-        return inside(self.save_dir, f"{tag}_net_{name}.pth", "checkpoint")
-
     def network_state(self) -> dict[str, dict[str, Tensor]]:
         """Name -> plain state_dict on the CPU."""
         return {name: {key: value.detach().cpu() for key, value in net.state_dict().items()}
@@ -198,29 +195,31 @@ class BaseModel(nn.Module, ABC):
     def save_networks(self, tag: str | int) -> None:
         """Write `<tag>_net_<name>.pth` for each network."""
         for name, state in self.network_state().items():
-            checkpoint.save(state, self.network_file(tag, name))
+            checkpoint.save(state, network_file(self.save_dir, tag, name))
 
     def load_networks(self, tag: str | int) -> None:
         """Read `<tag>_net_<name>.pth` for each network; raises UsageError, naming the option behind a mismatch."""
         for name, net in self.networks().items():
-            path = self.network_file(tag, name)
+            path = network_file(self.save_dir, tag, name)
             load_network(net, checkpoint.load(path), path)
             print(f"loaded {path}")
 
     def save_state(self, **counters: int) -> None:
-        """Write `latest_state.pth`, all that a resume needs, in one file."""
+        """Write `latest_state.pth`, all that a resume needs in one file: plain values and tensors."""
         checkpoint.save({
             "networks": self.network_state(),
             "optimizers": {name: o.state_dict() for name, o in self.named_optimizers().items()},
             "schedulers": [s.state_dict() for s in self.schedulers],
+            "pools": {key: pool.images for key, pool in self._pools().items()},
+            "random": random_states(),
             "metric": float(self.metric),
             "counters": counters,
-        }, Path(self.save_dir) / "latest_state.pth")
+        }, Path(self.save_dir) / STATE)
 
     def resume(self) -> dict[str, int]:
         """Go on where `latest_state.pth` stopped; without it, or with --epoch or --load_iter, read networks only."""
-        path = Path(self.save_dir) / "latest_state.pth"
-        tag = self.load_tag()
+        path = Path(self.save_dir) / STATE
+        tag = checkpoint_tag(self.opt)
         if tag != "latest" or not path.exists():
             self.load_networks(tag)
             reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
@@ -234,12 +233,18 @@ class BaseModel(nn.Module, ABC):
                 optimizer.load_state_dict(state["optimizers"][name])
             for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
                 scheduler.load_state_dict(saved)
+            for key, pool in self._pools().items():
+                pool.images = [image.to(self.device) for image in state["pools"][key]]
+            restore_random_states(state["random"])
             self.metric = state["metric"]
             print(f"resumed from {path}: {state['counters']}")
             return dict(state["counters"])
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? Networks alone load with --epoch_count N --epoch TAG") from error
+
+    def _pools(self) -> dict[str, ImagePool]:
+        return {key: value for key, value in vars(self).items() if isinstance(value, ImagePool)}
 
     def check_size(self, width: int, height: int) -> None:
         """Raise UsageError when a network can't be trained on images of this size."""
@@ -251,7 +256,8 @@ class BaseModel(nn.Module, ABC):
         for name, net in self.networks().items():
             if verbose:
                 print(net)
-            print(f"network {name}: {count_parameters(net) / 1e6:.3f} M parameters")
+            millions = sum(p.numel() for p in net.parameters()) / 1e6
+            print(f"network {name}: {millions:.3f} M parameters")
 
 
 @contextmanager
@@ -276,15 +282,3 @@ def load_network(net: nn.Module, state: Any, path) -> None:
         reasons = differences(state, getattr(net, "arguments", {}))
         hint = f"it was trained with {', '.join(reasons)}" if reasons else " ".join(str(error).split())[:300]
         raise UsageError(f"{path} does not fit the network: {hint}") from error
-
-
-def refuse_retired_overrides(model: type[BaseModel]) -> None:
-    """Raise UsageError for a class that overrides a step which its base among our models never calls."""
-    ours = next((c for c in model.__mro__ if hasattr(c, "generator_loss") and "optimize_parameters" in vars(c)), None)
-    if ours is None or ours is not next(c for c in model.__mro__ if "optimize_parameters" in vars(c)):
-        return
-    for cls in model.__mro__[:model.__mro__.index(ours)]:
-        retired = [n for n in vars(cls) if n.startswith("backward_") and not hasattr(ours, n)]
-        if retired:
-            raise UsageError(f"{cls.__name__} overrides {', '.join(retired)}, which {ours.__name__} never calls; "
-                             f"override generator_loss or discriminator_loss, which return the loss")

@@ -47,15 +47,15 @@ class CycleGANModel(BaseModel):
             self.adam("D", self.netD_A, self.netD_B)
 
     def forward(self) -> None:
-        self.fake_B, self.rec_A = self._there_and_back(self.real_A, self.netG_A, self.netG_B)
-        self.fake_A, self.rec_B = self._there_and_back(self.real_B, self.netG_B, self.netG_A)
+        self.fake_B, self.rec_A = self._cycle(self.real_A, self.netG_A, self.netG_B)
+        self.fake_A, self.rec_B = self._cycle(self.real_B, self.netG_B, self.netG_A)
 
     @staticmethod
-    def _there_and_back(real: Tensor | None, there: nn.Module, back: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    def _cycle(real: Tensor | None, net: nn.Module, inverse: nn.Module) -> tuple[Tensor | None, Tensor | None]:
         if real is None:  # the other domain of a test set is the longer one
             return None, None
-        fake = there(real)
-        return fake, back(fake)
+        fake = net(real)
+        return fake, inverse(fake)
 
     def optimize_parameters(self) -> None:
         self.forward()
@@ -64,7 +64,7 @@ class CycleGANModel(BaseModel):
         self.minimize("D", self.discriminator_loss())
 
     def generator_loss(self) -> Tensor:
-        """Deceive both discriminators, come back to where each cycle began, leave the target domain alone."""
+        """Adversarial, cycle-consistency and identity losses (equations 1 to 3, section 5.2)."""
         opt, distance = self.opt, self.criterionL1
         loss = self.record(
             G_A=self.criterionGAN(self.netD_A(self.fake_B), True, for_discriminator=False),
@@ -81,7 +81,7 @@ class CycleGANModel(BaseModel):
         return loss
 
     def discriminator_loss(self) -> Tensor:
-        """Tell real images from those of the past and present generators; the pool of B is asked before that of A."""
+        """Tell real images from those of the past and present generators; the pool of B is queried first."""
         loss_A, _ = self.criterionGAN.discriminator(self.netD_A, self.real_B, self.pool_B.query(self.fake_B))
         loss_B, _ = self.criterionGAN.discriminator(self.netD_B, self.real_A, self.pool_A.query(self.fake_A))
         return self.record(D_A=loss_A, D_B=loss_B)

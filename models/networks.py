@@ -1,4 +1,4 @@
-"""`from . import networks`, as plugins of the established toolchain write it."""
+"""`from . import networks`, as plugins of the reference write it."""
 
 from models.schedule import get_scheduler
 from networks import GANLoss, cal_gradient_penalty, define_D, define_G

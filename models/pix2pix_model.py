@@ -8,7 +8,7 @@ from networks import GANLoss, define_D, define_G
 
 
 class Pix2PixModel(BaseModel):
-    """A generator that an L1 loss keeps near the truth and a conditional discriminator keeps sharp (equation 4)."""
+    """An L1 loss keeps the generator near the ground truth, a conditional discriminator keeps it sharp (equation 4)."""
 
     @staticmethod
     def modify_commandline_options(parser, is_train: bool):
@@ -41,7 +41,7 @@ class Pix2PixModel(BaseModel):
             self.minimize("G", self.generator_loss())
 
     def generator_loss(self) -> Tensor:
-        """Deceive D about the pair, and stay near the truth."""
+        """Fool D about the pair, and stay near the ground truth."""
         scores = self.netD(torch.cat((self.real_A, self.fake_B), 1))
         return self.record(G_GAN=self.criterionGAN(scores, True, for_discriminator=False),
                            G_L1=self.opt.lambda_L1 * self.criterionL1(self.fake_B, self.real_B))

@@ -24,7 +24,7 @@ def cosine(epoch: int, opt) -> float:
 
 
 POLICIES = {"linear": linear, "step": step, "cosine": cosine}
-CHOICES = (*POLICIES, "plateau")
+LR_POLICIES = (*POLICIES, "plateau")
 
 
 def get_scheduler(optimizer: Optimizer, opt) -> LRScheduler:
@@ -35,6 +35,6 @@ def get_scheduler(optimizer: Optimizer, opt) -> LRScheduler:
     if opt.lr_policy == "plateau":
         return ReduceLROnPlateau(optimizer, mode="min", factor=0.2, threshold=0.01, patience=5)
     if opt.lr_policy not in POLICIES:
-        raise unknown("learning rate policy", opt.lr_policy, CHOICES)
+        raise unknown("learning rate policy", opt.lr_policy, LR_POLICIES)
     factor = POLICIES[opt.lr_policy]
     return LambdaLR(optimizer, lambda steps: max(0.0, factor(opt.epoch_count + steps, opt)))

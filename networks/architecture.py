@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from networks.define import DISCRIMINATORS, GENERATORS
 from networks.patchgan import NLayerDiscriminator, PixelDiscriminator
-from networks.registries import DISCRIMINATORS, GENERATORS
 from networks.resnet import ResnetGenerator
 from networks.unet import UnetGenerator
 

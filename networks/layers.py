@@ -12,7 +12,12 @@ from util.errors import UsageError, unknown
 from util.registry import Registry
 
 NORMS = Registry("norm")
-INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
+INIT_TYPES = {
+    "normal": lambda weight, gain: init.normal_(weight, 0.0, gain),
+    "xavier": lambda weight, gain: init.xavier_normal_(weight, gain=gain),
+    "kaiming": lambda weight, gain: init.kaiming_normal_(weight, a=0, mode="fan_in"),
+    "orthogonal": lambda weight, gain: init.orthogonal_(weight, gain=gain),
+}
 
 
 class Identity(nn.Module):
@@ -34,8 +39,7 @@ NORMS.register("none")(Identity)
 
 def get_norm_layer(norm_type: str = "instance") -> Callable[[int], nn.Module]:
     """The constructor of a norm for a number of channels; raises UsageError for an unknown name."""
-    layer, preset = NORMS[norm_type]
-    return partial(layer, **preset)
+    return NORMS.constructor(norm_type)
 
 
 def needs_bias(norm_layer: Callable) -> bool:
@@ -45,18 +49,12 @@ def needs_bias(norm_layer: Callable) -> bool:
 
 def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02) -> None:
     """Draw the weights of every convolution and linear layer anew; biases become 0, batch norm N(1, init_gain)."""
-    draw = {
-        "normal": lambda w: init.normal_(w, 0.0, init_gain),
-        "xavier": lambda w: init.xavier_normal_(w, gain=init_gain),
-        "kaiming": lambda w: init.kaiming_normal_(w, a=0, mode="fan_in"),
-        "orthogonal": lambda w: init.orthogonal_(w, gain=init_gain),
-    }
-    if init_type not in draw:
-        raise unknown("initialisation", init_type, draw)
+    if init_type not in INIT_TYPES:
+        raise unknown("initialisation", init_type, INIT_TYPES)
     for module in net.modules():
         kind = type(module).__name__
         if ("Conv" in kind or "Linear" in kind) and getattr(module, "weight", None) is not None:
-            draw[init_type](module.weight.data)
+            INIT_TYPES[init_type](module.weight.data, init_gain)
             if getattr(module, "bias", None) is not None:
                 init.constant_(module.bias.data, 0.0)
         elif "BatchNorm2d" in kind:
@@ -65,7 +63,7 @@ def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0
 
 
 def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02, gpu_ids=()) -> nn.Module:
-    """Initialise the weights and return the network; `gpu_ids` is accepted for older callers and has no effect."""
+    """Initialise the weights and return the network; `gpu_ids`, which plugins of the reference pass, has no effect."""
     init_weights(net, init_type, init_gain)
     return net
 
@@ -100,8 +98,3 @@ def check_size(net: nn.Module, width: int, height: int) -> None:
         kind = next((f"--{key} {arguments[key]}" for key in ("netG", "netD") if key in arguments), type(net).__name__)
         raise UsageError(f"{kind} needs images of at least {smallest}x{smallest}, not {width}x{height}; use a larger "
                          f"--crop_size (and --load_size), or a network with fewer layers")
-
-
-def count_parameters(net: nn.Module) -> int:
-    """How many numbers the optimizer could change."""
-    return sum(p.numel() for p in net.parameters())

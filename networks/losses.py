@@ -31,20 +31,20 @@ def hinge(prediction: Tensor, target: Tensor, real: bool, for_discriminator: boo
 
 @OBJECTIVES.register("wgangp")
 def wgangp(prediction: Tensor, target: Tensor, real: bool, for_discriminator: bool) -> Tensor:
-    """The critic's mean (Gulrajani et al. 2017); the penalty is `GANLoss.gradient_penalty`."""
+    """The critic's mean score (Gulrajani et al. 2017); `GANLoss.discriminator` adds the gradient penalty."""
     return -prediction.mean() if real else prediction.mean()
 
 
 class GANLoss(nn.Module):
-    """The objective of a discriminator, and of the generator that wants to deceive it, on a map of scores."""
+    """The objective of a discriminator, and of the generator that tries to fool it, on a map of scores."""
 
     def __init__(self, gan_mode: str, target_real_label: float = 1.0, target_fake_label: float = 0.0):
         super().__init__()
         self.gan_mode = gan_mode
-        self.objective, _ = OBJECTIVES[gan_mode]
+        self.objective = OBJECTIVES.constructor(gan_mode)
         self.labels = {True: target_real_label, False: target_fake_label}
 
-    def __call__(self, prediction: Tensor, target_is_real: bool, for_discriminator: bool = True) -> Tensor:
+    def forward(self, prediction: Tensor, target_is_real: bool, for_discriminator: bool = True) -> Tensor:
         """Mean over all scores, whatever their shape; the hinge differs when it is for the generator."""
         target = torch.full_like(prediction, self.labels[bool(target_is_real)])
         return self.objective(prediction, target, bool(target_is_real), for_discriminator)

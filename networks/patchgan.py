@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from networks.define import DISCRIMINATORS
 from networks.layers import check_size, needs_bias
-from networks.registries import DISCRIMINATORS
 
 
 @DISCRIMINATORS.register("basic", n_layers=3)
@@ -34,7 +34,8 @@ class NLayerDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_size(self, *x.shape[:-3:-1])
+        height, width = x.shape[-2:]
+        check_size(self, width, height)
         return self.model(x)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from networks.define import GENERATORS
 from networks.layers import AnySize, needs_bias
-from networks.registries import GENERATORS
 from util.errors import unknown
 
 PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from networks.define import GENERATORS
 from networks.layers import AnySize, needs_bias
-from networks.registries import GENERATORS
 
 
 @GENERATORS.register("unet_64", num_downs=6)

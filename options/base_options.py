@@ -1,7 +1,6 @@
 """Options of training and testing, and how a command line is put together."""
 
 import argparse
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +9,13 @@ import torch
 
 import data
 import models
-from data.transforms import PREPROCESS, pair
+from data.transforms import PREPROCESS, width_height
 from networks import DISCRIMINATORS, GENERATORS, NORMS
 from networks.layers import INIT_TYPES
 from options.config_file import read_config
 from options.parser import Parser
-from options.recorded import read_record
-from options.types import natural, number_or_inf, positive, size
+from options.record import read_record, run_name
+from options.types import natural, number_or_inf, positive, seed, size
 from util.device import pick_device
 from util.errors import UsageError
 from util.files import inside
@@ -38,15 +37,17 @@ class BaseOptions(ABC):
         add("--name", default="experiment_name", help="name of the run: where it is saved and found")
         add("--checkpoints_dir", default="./checkpoints", help="folder of the runs")
         add("--suffix", default="", help="appended to --name, e.g. {model}_{netG}_size{load_size}")
-        add("--model", default="cycle_gan", help=f"{', '.join(plugin_names('models'))}, or package.module:Class")
-        add("--dataset_mode", default="unaligned", help=f"{', '.join(plugin_names('data'))}, or package.module:Class")
+        known = {kind: ", ".join(plugin_names(package, kind))
+                 for package, kind in (("models", "model"), ("data", "dataset"))}
+        add("--model", default="cycle_gan", help=f"{known['model']}, or package.module:Class")
+        add("--dataset_mode", default="unaligned", help=f"{known['dataset']}, or package.module:Class")
         add("--plugin_dir", default=None, help="folder of your own *_model.py and *_dataset.py files")
         add("--config", default=None, help="YAML or JSON file of options; the command line wins")
         add("--direction", default="AtoB", choices=("AtoB", "BtoA"), help="which domain becomes which")
 
         add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         add("--gpu_ids", default=None, help="the older spelling: 0 is --device cuda:0, -1 is --device cpu")
-        add("--seed", type=int, default=None, help="of everything random; drawn and recorded unless given")
+        add("--seed", type=seed, default=None, help="random seed; drawn and recorded unless given")
         add("--amp", default="off", choices=("off",), help="mixed precision")
         add("--compile", default="off", choices=("off",), help="compiled networks")
 
@@ -68,7 +69,7 @@ class BaseOptions(ABC):
         add("--no_flip", action="store_true", help="no random flips in training")
         add("--serial_batches", action="store_true", help="take the images in order")
         add("--max_dataset_size", type=number_or_inf, default=float("inf"), help="use only so many images")
-        add("--batch_size", type=positive, default=1, help="images a batch")
+        add("--batch_size", type=positive, default=1, help="images per batch")
         add("--num_threads", type=natural, default=4, help="processes that read images; 0 reads between the steps")
         for domain in "AB":
             add(f"--depth_{domain}", default="auto", choices=("auto", *DEPTHS), help=f"what files of {domain} hold")
@@ -80,24 +81,24 @@ class BaseOptions(ABC):
         add("--phase", default="train" if self.is_train else "test", help="train, val, test: part of folder names")
         add("--display_winsize", type=positive, default=256, help="width of the pictures on a page")
         add("--use_wandb", action="store_true", help="log to Weights and Biases (extra: wandb)")
-        add("--wandb_project_name", default="CycleGAN-and-pix2pix", help="project there")
+        add("--wandb_project_name", default="CycleGAN-and-pix2pix", help="wandb project")
         add("--verbose", action="store_true", help="print the networks' layers, and tracebacks of errors")
 
     @abstractmethod
-    def recorded(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
+    def from_record(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
         """What is taken from the record of the run, by option name; asked again once the plugins' options are known."""
 
     def settle(self, opt: argparse.Namespace) -> None:
         """Settle what follows from other options; raise UsageError where they contradict each other."""
         if "crop" in opt.preprocess and ("resize" in opt.preprocess or "scale" in opt.preprocess):
-            load, crop = pair(opt.load_size), pair(opt.crop_size)
+            load, crop = width_height(opt.load_size), width_height(opt.crop_size)
             if load[0] < crop[0] or ("resize" in opt.preprocess and load[1] < crop[1]):
                 raise UsageError(f"--load_size {opt.load_size} is smaller than --crop_size {opt.crop_size}; a crop is "
                                  f"cut from the loaded size")
 
-    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """The resolved options of `argv`, sys.argv[1:] unless given; raises UsageError, or prints help and exits."""
-        opt = self.gather(list(sys.argv[1:] if argv is None else argv))
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The resolved options of a command line; raises UsageError, or prints help and exits."""
+        opt, record = self.gather(list(argv))
         opt.isTrain = self.is_train
         inside(opt.checkpoints_dir, opt.name, "--name")
         if opt.seed is None:
@@ -107,59 +108,51 @@ class BaseOptions(ABC):
         if opt.dataroot == "demo":
             from data.demo import prepare
 
-            opt.dataroot = prepare(opt.recorded_dataset_mode or opt.dataset_mode, opt)
+            opt.dataroot = prepare(opt, record.get("options", {}).get("dataset_mode"))
         return opt
 
-    def gather(self, argv: list[str]) -> argparse.Namespace:
-        """Learn step by step which run, model and dataset are meant, then parse for good."""
+    def gather(self, argv: list[str]) -> tuple[argparse.Namespace, dict[str, dict]]:
+        """Learn step by step which run, model and dataset are meant, then parse for good; also the run's record."""
         parser = Parser(argv)
         self.initialize(parser)
         config: dict[str, Any] = {}
-        recorded: dict[str, Any] = {}
+        values: dict[str, Any] = {}  # of the record
 
         def so_far() -> argparse.Namespace:
-            parser.argv = parser.tokens({**recorded, **config}) + argv
+            parser.argv = parser.tokens({**values, **config}) + argv
             return parser.parse_known_args()[0]
 
         config.update(read_config(so_far().config))
         first = so_far()
         record = read_record(first.checkpoints_dir, run_name(first))
-        recorded.update(self.recorded(first, record, None))
+        values.update(self.from_record(first, record, None))
         first = so_far()
         if first.plugin_dir:
-            add_plugin_dir(first.plugin_dir)
+            add_plugin_dir(first.plugin_dir, "models", "data")
         import_recorded_model(record)
         base = {action.dest for action in parser._actions}
-        parser = models.get_option_setter(first.model)(parser, self.is_train)
-        parser = data.get_option_setter(so_far().dataset_mode)(parser, self.is_train)
+        parser = models.find_model_using_name(first.model).modify_commandline_options(parser, self.is_train)
+        dataset = data.find_dataset_using_name(so_far().dataset_mode)
+        parser = dataset.modify_commandline_options(parser, self.is_train)
         if not {"-h", "--help"} & set(argv):
             added = {action.dest for action in parser._actions} - base
-            recorded.update(self.recorded(so_far(), record, added))
+            values.update(self.from_record(so_far(), record, added))
         so_far()
         for key in config:
-            if parser.known(key) is None:
+            if parser.option_for(key) is None:
                 parser.refuse(f"--{key}", first.config)
         parser.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS,
                             help="list the options of this model and dataset")
         opt = parser.parse_args()
         opt.name = run_name(opt)
-        opt.recorded_dataset_mode = record.get("options", {}).get("dataset_mode")
-        return opt
+        return opt, record
 
 
 def import_recorded_model(record: dict[str, dict]) -> None:
-    """Its file may register the network that another model is asked to test."""
+    """Import the model the run was trained with: its file may register the generator that --model test must build."""
     name = record.get("options", {}).get("model")
     if name:
         try:
             models.find_model_using_name(name)
         except (UsageError, ImportError) as error:
             notice("recorded model", f"the run was trained with --model {name}, which is not here ({error})")
-
-
-def run_name(opt: argparse.Namespace) -> str:
-    """--name, and --suffix with the options it mentions filled in; raises UsageError for one it can't know."""
-    try:
-        return f"{opt.name}_{opt.suffix.format(**vars(opt))}" if opt.suffix else opt.name
-    except (KeyError, IndexError, ValueError) as error:
-        raise UsageError(f"--suffix {opt.suffix} mentions {error}, which is no option") from None

@@ -51,12 +51,12 @@ class Parser(OneLineParser):
         return opt
 
     def refuse(self, word: str, place: str):
-        """Raise UsageError for an option that there is not."""
+        """Raise UsageError for an unknown option."""
         known = [name for name in self._option_string_actions if name.startswith("--")]
         hint = did_you_mean(word, known) if word.startswith("-") else ""
         raise UsageError(f"unknown option '{word}' for {place}.{hint} --help lists all of them")
 
-    def known(self, dest: str) -> argparse.Action | None:
+    def option_for(self, dest: str) -> argparse.Action | None:
         """The option that sets this attribute."""
         return next((action for action in self._actions if action.dest == dest and action.option_strings), None)
 
@@ -64,7 +64,7 @@ class Parser(OneLineParser):
         """Arguments that set the options known so far to these values; a flag that is off becomes its default."""
         tokens = []
         for dest, value in values.items():
-            action = self.known(dest)
+            action = self.option_for(dest)
             if action is None or value is None:
                 continue
             if action.nargs != 0:

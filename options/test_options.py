@@ -5,7 +5,7 @@ from typing import Any
 
 from options.base_options import BaseOptions
 from options.parser import Parser
-from options.recorded import generator_options
+from options.record import generator_options
 from options.types import number_or_inf
 
 # What testing takes from the record, besides the plugins' own options.
@@ -29,7 +29,7 @@ class TestOptions(BaseOptions):
                                                             "the network made")
         parser.set_defaults(model="test", load_size=None)  # None: what --crop_size is
 
-    def recorded(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
+    def from_record(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
         options = record.get("options", {})
         wanted = FROM_RECORD | (plugin_options or set())
         if first.model == options.get("model"):

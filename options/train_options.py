@@ -1,9 +1,10 @@
 """Options of train.py."""
 
 import argparse
+import importlib.util
 from typing import Any
 
-from models.schedule import CHOICES
+from models.schedule import LR_POLICIES
 from networks import OBJECTIVES
 from options.base_options import BaseOptions
 from options.parser import Parser
@@ -27,7 +28,7 @@ class TrainOptions(BaseOptions):
         add("--epoch_count", type=positive, default=1, help="number of the first epoch")
         add("--lr", type=float, default=0.0002, help="initial learning rate of Adam")
         add("--beta1", type=float, default=0.5, help="momentum of Adam")
-        add("--lr_policy", default="linear", choices=CHOICES, help=f"learning rate: {', '.join(CHOICES)}")
+        add("--lr_policy", default="linear", choices=LR_POLICIES, help=f"learning rate: {', '.join(LR_POLICIES)}")
         add("--lr_decay_iters", type=positive, default=50, help="epochs between the steps of --lr_policy step")
         add("--gan_mode", default="lsgan", choices=OBJECTIVES, help=f"GAN objective: {', '.join(OBJECTIVES)}")
         add("--pool_size", type=natural, default=50, help="images in the discriminator's history; 0 turns it off")
@@ -43,13 +44,13 @@ class TrainOptions(BaseOptions):
         add("--no_html", action="store_true", help="no page of pictures and curves")
         add("--display_id", type=int, default=1, help="window of the live visdom view; 0 turns it off")
         add("--display_server", default="http://localhost", help="visdom server")
-        add("--display_port", type=natural, default=8097, help="its port")
-        add("--display_env", default="main", help="its environment")
-        add("--display_ncols", type=int, default=4, help="pictures a row there; 0 is a window for each")
+        add("--display_port", type=natural, default=8097, help="visdom port")
+        add("--display_env", default="main", help="visdom environment")
+        add("--display_ncols", type=int, default=4, help="visdom: pictures per row; 0 opens one window each")
         add("--use_tensorboard", action="store_true", help="log for TensorBoard into the run's folder (extra: "
                                                            "tensorboard)")
 
-    def recorded(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
+    def from_record(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
         if not first.continue_train:
             return {}
         if not record and first.dataroot is None:
@@ -59,6 +60,9 @@ class TrainOptions(BaseOptions):
 
     def settle(self, opt: argparse.Namespace) -> None:
         super().settle(opt)
+        for extra in ("wandb", "tensorboard"):
+            if getattr(opt, f"use_{extra}") and importlib.util.find_spec(extra) is None:
+                raise UsageError(f'--use_{extra} needs an extra: pip install -e ".[{extra}]"')
         last = opt.n_epochs + opt.n_epochs_decay
         if opt.epoch_count > last:
             raise UsageError(f"--epoch_count {opt.epoch_count} is after the last epoch, {last} (--n_epochs "

@@ -15,6 +15,13 @@ def natural(word: str) -> int:
     return int(word)
 
 
+def seed(word: str) -> int:
+    """A whole number of 32 bits, what all generators take."""
+    if natural(word) >= 2 ** 32:
+        raise ValueError(word)
+    return int(word)
+
+
 def number_or_inf(word: str) -> float:
     """A whole number from 1, or inf."""
     return float("inf") if word == "inf" else positive(word)

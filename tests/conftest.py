@@ -29,7 +29,7 @@ TINY = (
 
 @pytest.fixture(autouse=True)
 def no_trace(tmp_path, monkeypatch):
-    """Work in a temporary folder; restore plugin paths, registries, notices, random states and threads."""
+    """Work in a temporary folder; restore plugin paths, registries, notices, random states and the dtype."""
     monkeypatch.chdir(tmp_path)
     paths = {package: list(package.__path__) for package in (data, models)}
     registries = [networks.GENERATORS, networks.DISCRIMINATORS, networks.NORMS, networks.OBJECTIVES]
@@ -70,7 +70,7 @@ def write(path, array):
 
 @pytest.fixture
 def strips(tmp_path):
-    """`strips/{train,test}`: three pairs {A|B} of 64x64 each, B the negative of A."""
+    """`strips/{train,test}`: three pairs {A|B} of 64x64 to train on, two to test, B the negative of A."""
     for phase, count in (("train", 3), ("test", 2)):
         for i in range(count):
             a = picture(seed=i)
@@ -109,7 +109,6 @@ def run_on(*argv):
 
 def run_test(*argv):
     """Test in this process; returns the exit code."""
-    sys.modules.pop("test", None)
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("test_script", ROOT / "test.py")

@@ -1,5 +1,6 @@
 """What the base gives to every model."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from models.pix2pix_model import Pix2PixModel
 from models.schedule import get_scheduler
 from util import checkpoint
 from util.errors import UsageError
+from util.run_files import network_file
 
 
 class Small(BaseModel):
@@ -119,9 +121,9 @@ def test_saved_networks_are_plain_and_whole(opt):
     for name in ("G", "D"):
         state = torch.load(f"checkpoints/experiment_name/latest_net_{name}.pth", weights_only=True)
         assert list(state) == list(model.networks()[name].state_dict())
-    assert not list(model.network_file("latest", "G").parent.glob("*.tmp"))
+    assert not list(Path(model.save_dir).glob("*.tmp"))
     with pytest.raises(UsageError, match="leads out of"):
-        model.network_file("../../x", "G")
+        network_file(model.save_dir, "../../x", "G")
 
 
 def test_checkpoints_never_run_code(tmp_path):
@@ -228,5 +230,5 @@ def test_wgangp_has_its_penalty_in_every_model(opt):
 def test_models_are_listed():
     from util.plugins import plugin_names
 
-    assert plugin_names("models") == ["colorization", "cycle_gan", "pix2pix", "template", "test"]
+    assert plugin_names("models", "model") == ["colorization", "cycle_gan", "pix2pix", "template", "test"]
     assert models.find_model_using_name("test").__name__ == "TestModel"

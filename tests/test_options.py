@@ -113,9 +113,8 @@ def test_older_spellings():
         "e",
         "--display_ncols",
         "2",
-        "--use_wandb",
     )
-    assert (opt.gpu_ids, opt.device.type, opt.display_id, opt.use_wandb) == ([], "cpu", 0, True)
+    assert (opt.gpu_ids, opt.device.type, opt.display_id, opt.display_ncols) == ([], "cpu", 0, 2)
     for device in ("cuda:99", "tpu", "meta"):
         with pytest.raises(UsageError, match="--device"):
             pick_device(device, None)

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,39 +43,46 @@ def test_a_classic_plugin_trains_tests_saves_and_resumes_unmodified(strips):
     assert run_test("--dataroot", f"{strips}/test") == 0  # one-sided
 
 
-def test_a_native_plugin_with_its_own_network_option_and_loss(strips):
-    argv = ("--model", "sharp", "--plugin_dir", PLUGINS, "--dataroot", strips, "--netG", "tiny")
+@pytest.fixture
+def sharp(tmp_path):
+    """The model of docs/model_plugin.md, as a file in `my_plugins`."""
+    page = (ROOT / "docs" / "model_plugin.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.S)[1]
+    assert len(code.splitlines()) < 60
+    (tmp_path / "my_plugins").mkdir()
+    (tmp_path / "my_plugins" / "sharp_model.py").write_text(code)
+    return tmp_path / "my_plugins" / "sharp_model.py"
+
+
+def test_a_native_plugin_with_its_own_network_option_and_loss(strips, sharp):
+    argv = ("--model", "sharp", "--plugin_dir", "my_plugins", "--dataroot", strips, "--netG", "shallow")
     run_train(*argv, "--lambda_sharp", "7")
     points = [json.loads(line) for line in (RUN / "loss_log.jsonl").read_text().splitlines()]
-    assert "G_sharp" in points[0]["losses"]
+    assert points[0]["losses"]["G_sharp"] > 0
     assert run_test("--dataroot", f"{strips}/test") == 0  # --model test builds the registered network of its file
     assert run_test("--model", "sharp", "--dataroot", strips) == 0
-    lines = (ROOT / "tests/plugins/sharp_model.py").read_text().splitlines()
-    assert len(lines) < 60
 
 
-def test_a_plugin_named_by_its_path(strips, tmp_path, monkeypatch):
+def test_a_plugin_named_by_its_path(strips, sharp, tmp_path, monkeypatch):
     package = tmp_path / "lab" / "my_lab"
     package.mkdir(parents=True)
-    (package / "sharp.py").write_text((ROOT / "tests/plugins/sharp_model.py").read_text())
+    shutil.copy(sharp, package / "sharp.py")
     monkeypatch.syspath_prepend(str(tmp_path / "lab"))
-    run_train("--model", "my_lab.sharp:SharpModel", "--dataroot", strips)
+    run_train("--model", "my_lab.sharp:SharpModel", "--dataroot", strips, "--netG", "shallow")
     assert run_test("--model", "my_lab.sharp:SharpModel", "--dataroot", strips) == 0
-    for wrong in ("my_lab.sharp:Tiny", "my_lab.sharp:Nothing"):
+    for wrong in ("my_lab.sharp:Shallow", "my_lab.sharp:Nothing"):
         with pytest.raises(UsageError, match="is not a subclass of BaseModel; write package.module:Class"):
             find_model_using_name(wrong)
     sys.modules.pop("my_lab.sharp")
 
 
-def test_a_plugin_file_in_the_tree_is_found(strips, tmp_path):
+def test_a_plugin_file_in_the_tree_is_found(sharp, tmp_path):
     """As after dropping it in: a copy of the tree with one more file."""
-    import shutil
-
     tree = tmp_path / "tree"
     shutil.copytree(
         ROOT, tree, ignore=shutil.ignore_patterns(".git", "tests", "checkpoints", "results", "datasets", "docs")
     )
-    shutil.copy(f"{PLUGINS}/sharp_model.py", tree / "models")
+    shutil.copy(sharp, tree / "models")
     done = subprocess.run(
         [sys.executable, "train.py", "--help", "--model", "sharp"], cwd=tree, capture_output=True, text=True
     )

@@ -14,10 +14,9 @@ from conftest import run_train
 
 from util.progress import Means, Progress
 from util.sinks import Background, Sink, Sinks
-from util.sinks.console import log_line
-from util.sinks.log_file import LogFile, read_log
+from util.sinks.log_file import LogFile, log_line, read_log
 from util.sinks.page import Page
-from util.sinks.visdom_view import VisdomView, answers
+from util.sinks.visdom_view import VisdomView, visdom_answers
 
 PICTURES = {"real_A": np.zeros((8, 8, 3), np.uint8), "fake_B": np.full((8, 8, 3), 255, np.uint8)}
 
@@ -212,8 +211,8 @@ def test_a_training_outlives_the_visdom_server(strips, visdom_server, capfd):
 def test_no_server_no_view():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        assert not answers("http://127.0.0.1", free.getsockname()[1])
-    assert not answers("http://no.such.host.invalid", 1)
+        assert not visdom_answers("http://127.0.0.1", free.getsockname()[1])
+    assert not visdom_answers("http://no.such.host.invalid", 1)
 
 
 def test_tensorboard(strips):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import cli, picture, run_on, run_test, run_train, write
 
+from models import find_model_using_name
 from util.errors import UsageError
 
 RUN = Path("checkpoints/experiment_name")
@@ -95,13 +96,11 @@ def equal(one, two):
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-RESUMABLE = ("--model", "pix2pix", "--no_dropout")  # dropout draws from the main generator, which is not restored yet
-
-
 @pytest.mark.parametrize("policy", ["linear", "plateau", "step", "cosine"])
 def test_a_continued_run_is_the_run(strips, policy):
     argv = (
-        *RESUMABLE,
+        "--model",
+        "pix2pix",
         "--dataroot",
         strips,
         "--n_epochs",
@@ -124,11 +123,10 @@ def test_a_continued_run_is_the_run(strips, policy):
 
 
 @contextmanager
-def stopped_at(n):
+def stopped_at(n, name="pix2pix"):
     """Inside the block, a training is interrupted at its n-th step."""
-    from models.pix2pix_model import Pix2PixModel
-
-    step, steps = Pix2PixModel.optimize_parameters, []
+    model = find_model_using_name(name)
+    step, steps = model.optimize_parameters, []
 
     def stop(self):
         steps.append(1)
@@ -137,20 +135,39 @@ def stopped_at(n):
         step(self)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Pix2PixModel, "optimize_parameters", stop)
+        patch.setattr(model, "optimize_parameters", stop)
         yield
 
 
 def test_a_run_stopped_inside_an_epoch_goes_on_from_its_last_save(strips):
-    argv = (*RESUMABLE, "--dataroot", strips, "--n_epochs", "2")
+    argv = ("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "2")
     whole = run_train(*argv, "--name", "whole")
     with stopped_at(5):
         run_train(*argv, "--name", "parts", "--save_latest_freq", "1")
     assert equal(weights(whole), weights(run_on("--name", "parts")))
 
 
+def test_the_image_pools_are_continued(domains):
+    argv = (
+        "--model",
+        "cycle_gan",
+        "--dataroot",
+        domains,
+        "--n_epochs",
+        "4",
+        "--pool_size",
+        "2",
+        "--save_epoch_freq",
+        "1",
+    )
+    whole = run_train(*argv, "--name", "whole")
+    with stopped_at(8, "cycle_gan"):
+        run_train(*argv, "--name", "parts")
+    assert equal(weights(whole), weights(run_on("--name", "parts")))
+
+
 def test_a_finished_run_says_so_and_a_longer_one_goes_on(strips, capsys):
-    run_train(*RESUMABLE, "--dataroot", strips)
+    run_train("--model", "pix2pix", "--dataroot", strips)
     run_on()
     assert "is finished: 1 epochs are done" in capsys.readouterr().out
     run_on("--n_epochs", "2")
@@ -158,7 +175,7 @@ def test_a_finished_run_says_so_and_a_longer_one_goes_on(strips, capsys):
 
 
 def test_networks_alone_are_continued_with_a_word_about_it(strips, capsys):
-    argv = (*RESUMABLE, "--dataroot", strips)
+    argv = ("--model", "pix2pix", "--dataroot", strips)
     run_train(*argv, "--save_by_iter", "--save_latest_freq", "2")
     assert (RUN / "iter_2_net_G.pth").exists()
     for more in (("--epoch", "1"), ("--load_iter", "2")):

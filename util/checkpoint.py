@@ -19,7 +19,7 @@ def save(value: Any, path) -> None:
 
 
 def load(path) -> Any:
-    """Read a checkpoint onto the CPU; raises UsageError when it is missing, torn or not a checkpoint."""
+    """Read a checkpoint onto the CPU; raises UsageError when it is missing, truncated or not a checkpoint."""
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"checkpoint {path} does not exist.{_present(path.parent)}")
@@ -27,7 +27,7 @@ def load(path) -> Any:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, EOF, OS, Runtime and Type errors for a bad file
-        reason = "more than plain values and tensors" if "Unsupported" in str(error) else "torn, or another format"
+        reason = "more than plain values and tensors" if "Unsupported" in str(error) else "truncated, or another format"
         raise UsageError(f"{path} can't be read as a checkpoint: {reason} ({len(content)} bytes)") from error
 
 

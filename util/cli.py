@@ -16,12 +16,13 @@ class OneLineParser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script's main function and exit: 0 or what it returned, 2 for bad input, 130 for Ctrl-C."""
+def run(main: Callable[[list[str]], int]) -> NoReturn:
+    """Run a script's main on its arguments and exit: with what it returns, 2 for bad input, 130 for Ctrl-C."""
+    argv = sys.argv[1:]
     try:
-        sys.exit(main() or 0)
+        sys.exit(main(argv))
     except (UsageError, OSError) as error:
-        if "--verbose" in sys.argv:
+        if "--verbose" in argv:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -21,7 +21,7 @@ figcaption { color: #666; padding-top: 2px } img { display: block; image-renderi
 class HTML:
     """`<web_dir>/index.html` and `<web_dir>/images`; everything written is escaped."""
 
-    def __init__(self, web_dir, title: str, refresh: int = 0):
+    def __init__(self, web_dir, title: str):
         self.web_dir, self.title = Path(web_dir), title
         self.img_dir = self.web_dir / "images"
         self.img_dir.mkdir(parents=True, exist_ok=True)
@@ -29,13 +29,7 @@ class HTML:
         with self.doc.head:
             tags.meta(charset="utf-8")
             tags.style(dominate.util.raw(STYLE))
-            if refresh > 0:
-                tags.meta(http_equiv="refresh", content=str(refresh))
         self.doc.add(tags.h1(title))
-
-    def get_image_dir(self) -> str:
-        """Where the pictures go."""
-        return str(self.img_dir)
 
     def add(self, element: tags.html_tag) -> None:
         """Any element of dominate."""

@@ -32,7 +32,7 @@ class ValueRange:
         try:
             low, high = map(float, limits.split(":"))
         except ValueError:
-            raise UsageError(f"'{limits}' is not a range of values; write LOW:HIGH, as 0:4095") from None
+            raise UsageError(f"'{limits}' is not a range of values; write LOW:HIGH, such as 0:4095") from None
         if not low < high:
             raise UsageError(f"the range {limits} is empty; write LOW:HIGH with LOW < HIGH")
         return cls(depth, low, high)
@@ -55,27 +55,24 @@ class ValueRange:
             return values.astype(np.float32)
         return np.rint(values).clip(0, np.iinfo(self.depth).max).astype(self.depth)
 
-    def preview(self, array: np.ndarray) -> np.ndarray:
-        """(H, W, C) in file values -> (H, W, 3) uint8 for a screen: the first three channels, or the first as grey."""
-        if self.depth != "uint8" or (self.low, self.high) != (0.0, 255.0):
-            array = np.clip((array.astype(np.float64) - self.low) / (self.high - self.low) * 255, 0, 255)
-            array = np.rint(array).astype(np.uint8)
-        return array[:, :, :3] if array.shape[2] >= 3 else np.repeat(array[:, :, :1], 3, axis=2)
-
 
 EIGHT_BIT = ValueRange()
 
 
 def tensor2im(image: Any, imtype: type = np.uint8) -> np.ndarray:
-    """(N, C, H, W) or (C, H, W) in [-1, 1], the first of a batch -> (H, W, 3) in 0..255; an array passes unchanged."""
+    """(N, C, H, W) or (C, H, W) in [-1, 1], the first of a batch -> (H, W, 3) in 0..255; an array passes.
+
+    Of more than three channels the first three are shown, of two the first as grey.
+    """
     if not torch.is_tensor(image):
         return np.asarray(image).astype(imtype)
     image = image[0] if image.dim() == 4 else image
-    return EIGHT_BIT.preview(EIGHT_BIT.to_array(image)).astype(imtype)
+    array = EIGHT_BIT.to_array(image)
+    return (array[:, :, :3] if array.shape[2] >= 3 else np.repeat(array[:, :, :1], 3, axis=2)).astype(imtype)
 
 
 def save_image(image: np.ndarray, path, aspect_ratio: float = 1.0) -> None:
-    """Write (H, W), (H, W, 1) or (H, W, 3) uint8 or (H, W) uint16; a ratio above 1 widens, one below 1 heightens."""
+    """Write (H, W), (H, W, 1) or (H, W, 3) uint8 or (H, W) uint16; a ratio above 1 makes it wider, below 1 taller."""
     picture = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     width, height = picture.size
     if aspect_ratio != 1.0:

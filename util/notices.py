@@ -2,6 +2,8 @@
 
 import sys
 
+from torch.utils.data import get_worker_info
+
 _seen: set[str] = set()
 _pending: dict[str, str] = {}
 
@@ -25,5 +27,4 @@ def collect() -> dict[str, str]:
 
 
 def _in_worker() -> bool:
-    torch_data = sys.modules.get("torch.utils.data")
-    return torch_data is not None and torch_data.get_worker_info() is not None
+    return get_worker_info() is not None

@@ -9,7 +9,7 @@ WIDTH, HEIGHT, MARGIN = 300, 150, 26
 POINTS = 300  # more would not be seen
 
 
-def chart(name: str, xs: Sequence[float], ys: Sequence[float], unit: str = "epoch") -> tags.figure:
+def chart(name: str, xs: Sequence[float], ys: Sequence[float]) -> tags.figure:
     """One curve with its own scale, its range at the left and its last value in the caption."""
     points = _thin([(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)])
     figure = tags.figure(cls="curve")
@@ -21,7 +21,7 @@ def chart(name: str, xs: Sequence[float], ys: Sequence[float], unit: str = "epoc
                      HEIGHT - MARGIN - (y - low) / ((high - low) or 1) * (HEIGHT - 1.6 * MARGIN)) for x, y in points]
         drawing.add(svg.polyline(points=" ".join(f"{x:.1f},{y:.1f}" for x, y in position)))
         for text, x, y in ((f"{high:.3g}", 2, 14), (f"{low:.3g}", 2, HEIGHT - MARGIN),
-                           (f"{left:g}", MARGIN * 1.8, HEIGHT - 8), (f"{unit} {right:.4g}", WIDTH - 60, HEIGHT - 8)):
+                           (f"{left:g}", MARGIN * 1.8, HEIGHT - 8), (f"epoch {right:.4g}", WIDTH - 60, HEIGHT - 8)):
             drawing.add(svg.text(text, x=x, y=y))
         figure.add(tags.figcaption(f"{name}: {points[-1][1]:.4g}"))
     return figure

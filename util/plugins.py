@@ -9,30 +9,31 @@ from pathlib import Path
 from util.errors import UsageError, unknown
 
 
-def add_plugin_dir(folder: str) -> None:
-    """Look for models and datasets in this folder first; raises UsageError when there is none."""
+def add_plugin_dir(folder: str, *packages: str) -> None:
+    """Look for the modules of these packages in this folder first; raises UsageError when it is no folder."""
     if not Path(folder).is_dir():
         raise UsageError(f"--plugin_dir {folder} is not a folder")
-    for package in ("models", "data"):
+    for package in packages:
         path = importlib.import_module(package).__path__
         if str(Path(folder).resolve()) not in path:
             path.insert(0, str(Path(folder).resolve()))
 
 
-def plugin_names(package: str) -> list[str]:
-    """The names of the plugin files in `models` or `data`, without importing any."""
-    kind = _kind(package)
+def plugin_names(package: str, kind: str) -> list[str]:
+    """The <name> of each `<name>_<kind>.py` in a package, without importing any."""
     files = {f for folder in importlib.import_module(package).__path__ for f in Path(folder).glob(f"*_{kind}.py")}
     return sorted({f.name.removesuffix(f"_{kind}.py") for f in files} - {"base"})
 
 
-def find_class(package: str, name: str, base: type) -> type:
-    """The plugin class called `name`; raises UsageError when it is unknown or the file leaves open which is meant."""
-    kind = _kind(package)
+def find_class(package: str, kind: str, name: str, base: type) -> type:
+    """The subclass of `base` in `<package>/<name>_<kind>.py`, or of `package.module:Class`.
+
+    Raises UsageError when the name is unknown or the file leaves open which class is meant.
+    """
     if ":" in name:
         return _dotted(name, base)
-    if name not in plugin_names(package):
-        raise unknown(kind, name, plugin_names(package))
+    if name not in plugin_names(package, kind):
+        raise unknown(kind, name, plugin_names(package, kind))
     module = importlib.import_module(f"{package}.{name}_{kind}")
     wanted = f"{name}{kind}".replace("_", "").lower()
     classes = [c for c in vars(module).values()
@@ -56,7 +57,3 @@ def _dotted(name: str, base: type) -> type:
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UsageError(f"'{name}' is not a subclass of {base.__name__}; write package.module:Class")
     return found
-
-
-def _kind(package: str) -> str:
-    return {"models": "model", "data": "dataset"}[package]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass
 class Progress:
-    """Counts images, not batches; `time` and `data` are seconds an image since the last log line."""
+    """Counts images, not batches; `time` and `data` are seconds per image since the last log line."""
 
     epoch: int = 1
     iters: int = 0                # images seen of this epoch
@@ -22,7 +22,7 @@ class Progress:
     _since: dict[str, float] = field(default_factory=lambda: {"images": 0, "time": 0.0, "data": 0.0})
 
     def batches(self, loader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The loader's batches; counts each when its step is done."""
+        """The loader's batches, timing the wait for each and its step."""
         start = time.perf_counter()
         for batch in loader:
             loaded = time.perf_counter()

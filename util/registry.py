@@ -1,6 +1,7 @@
 """Names for classes and functions, given where they are defined."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from util.errors import unknown
@@ -40,6 +41,11 @@ class Registry(Mapping):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def constructor(self, name: str) -> Callable:
+        """The target of `name` with its preset bound. Raises UsageError for an unknown name."""
+        target, preset = self[name]
+        return partial(target, **preset)
 
     def build(self, name: str, **arguments) -> Any:
         """Call the target of `name`; its preset wins over the arguments. Raises UsageError for an unknown name."""

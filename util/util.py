@@ -1,4 +1,4 @@
-"""`import util.util as util`, as plugins of the established toolchain write it."""
+"""`import util.util as util`, as plugins of the reference write it."""
 
 import os
 

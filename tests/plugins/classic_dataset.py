@@ -1,4 +1,4 @@
-"""A dataset as research code of the established toolchain is written: it opens the images itself."""
+"""A dataset as research code of the reference is written: it opens the images itself."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A plugin as research code of the established toolchain is written: lists of names, its own steps."""
+"""A plugin as research code of the reference is written: lists of names, its own steps."""
 
 import itertools
 

@@ -1,6 +1,7 @@
 """Where a training is seen: each sink has the verbs `scalars`, `images` and `close`."""
 
 import contextlib
+import copy
 import queue
 import sys
 import threading
@@ -26,13 +27,14 @@ class Sink:
         """The training is over."""
 
 
-class Sinks(Sink):
+class Sinks:
     """Passes everything on; a sink that fails is dropped with one warning."""
 
     def __init__(self, sinks: list[Sink]):
         self.sinks = sinks
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
+        """Show the losses everywhere."""
         for sink in list(self.sinks):
             self._try(sink, sink.scalars, at, values)
 
@@ -44,6 +46,7 @@ class Sinks(Sink):
             self._try(sink, sink.images, at, made)
 
     def close(self) -> None:
+        """Close them all."""
         for sink in list(self.sinks):
             self._try(sink, sink.close)
 
@@ -62,7 +65,7 @@ class Sinks(Sink):
 
 
 class Background(Sink):
-    """A sink in a thread of its own, for those that talk to a network: never waited for, dropped when it fails."""
+    """A sink in a thread of its own, for those that talk to a server: never waited for, dropped when it fails."""
 
     def __init__(self, name: str, make: Callable[[], Sink], images_every: int, waiting: int = 64):
         self.images_every = images_every
@@ -72,10 +75,10 @@ class Background(Sink):
         self._thread.start()
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        self._put("scalars", Progress(at.epoch, at.iters, at.total_iters, at.time, at.data), values)
+        self._put("scalars", copy.copy(at), values)
 
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
-        self._put("images", Progress(at.epoch, at.iters, at.total_iters, at.time, at.data), pictures)
+        self._put("images", copy.copy(at), pictures)
 
     def close(self, timeout: float = 10.0) -> None:
         self._put("close")

@@ -4,6 +4,7 @@ from tqdm import tqdm
 
 from util.progress import Progress
 from util.sinks import Sink
+from util.sinks.log_file import log_line
 
 
 class Console(Sink):
@@ -18,9 +19,3 @@ class Console(Sink):
         else:
             self.bar.set_description(f"epoch {at.epoch}")
             self.bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in values.items()))
-
-
-def log_line(at: Progress, values: dict[str, float]) -> str:
-    """The established format of loss_log.txt."""
-    losses = "".join(f"{name}: {value:.3f} " for name, value in values.items())
-    return f"(epoch: {at.epoch}, iters: {at.iters}, time: {at.time:.3f}, data: {at.data:.3f}) {losses}"

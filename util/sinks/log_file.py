@@ -7,11 +7,10 @@ from typing import Any
 
 from util.progress import Progress
 from util.sinks import Sink
-from util.sinks.console import log_line
 
 
 class LogFile(Sink):
-    """Appends; each line is complete on disk before the training goes on."""
+    """Appends line by line."""
 
     def __init__(self, folder):
         self.text, self.jsonl = Path(folder) / "loss_log.txt", Path(folder) / "loss_log.jsonl"
@@ -28,8 +27,14 @@ class LogFile(Sink):
             file.write(f"{line}\n")
 
 
+def log_line(at: Progress, values: dict[str, float]) -> str:
+    """The established format of loss_log.txt."""
+    losses = "".join(f"{name}: {value:.3f} " for name, value in values.items())
+    return f"(epoch: {at.epoch}, iters: {at.iters}, time: {at.time:.3f}, data: {at.data:.3f}) {losses}"
+
+
 def read_log(folder) -> list[dict[str, Any]]:
-    """The points of loss_log.jsonl in order; a torn last line is left out."""
+    """The points of loss_log.jsonl in order; a truncated last line is left out."""
     path = Path(folder) / "loss_log.jsonl"
     points = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

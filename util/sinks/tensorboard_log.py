@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from util.errors import UsageError
 from util.progress import Progress
 from util.sinks import Sink
 
@@ -11,10 +10,8 @@ class TensorBoardLog(Sink):
     """Losses and pictures over the number of images, in `<run>/tensorboard`."""
 
     def __init__(self, folder, images_every: int):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError(f'--use_tensorboard needs an extra: pip install -e ".[tensorboard]" ({error})') from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self.images_every = images_every
         self.writer = SummaryWriter(str(folder))
 

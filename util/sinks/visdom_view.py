@@ -41,7 +41,7 @@ class VisdomView(Sink):
             self.view.image(picture.transpose(2, 0, 1), win=f"{self.window + i}", opts={"title": label})
 
 
-def answers(server: str, port: int, timeout: float = 0.5) -> bool:
+def visdom_answers(server: str, port: int, timeout: float = 0.5) -> bool:
     """Whether visdom is installed and something listens at its address."""
     if importlib.util.find_spec("visdom") is None:
         return False

@@ -1,19 +1,11 @@
 """Weights and Biases."""
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 
-from util.errors import UsageError
 from util.progress import Progress
 from util.sinks import Sink
-
-
-def require() -> None:
-    """Raise UsageError where wandb is not installed, without importing it."""
-    if importlib.util.find_spec("wandb") is None:
-        raise UsageError('--use_wandb needs an extra: pip install -e ".[wandb]"')
 
 
 class WandbLog(Sink):

@@ -10,8 +10,7 @@ from util import checkpoint
 from util.errors import UsageError
 from util.files import atomic, inside
 from util.notices import notice
-
-RECORD = "train_opt.json"
+from util.run_files import RECORD, checkpoint_tag, network_file, run_folder
 
 
 def write_record(folder, opt: argparse.Namespace, networks: dict[str, dict]) -> None:
@@ -50,12 +49,12 @@ def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[
     The record says so, else the keys and shapes of the weights; nothing where there are none, which loading them will
     report. Raises UsageError for a direction that a run with one generator was not trained for.
     """
-    folder, tag = inside(opt.checkpoints_dir, opt.name, "--name"), checkpoint_tag(opt)
+    folder, tag = run_folder(opt), checkpoint_tag(opt)
     recorded = {name: net for name, net in record.get("networks", {}).items() if name.startswith("G")}
     there = list(recorded) or [path.name.removeprefix(f"{tag}_net_").removesuffix(".pth")
                                for path in sorted(folder.glob(f"{tag}_net_G*.pth"))]
     suffix = getattr(opt, "model_suffix", "") or _suffix(opt, record, there)
-    arguments = recorded.get(f"G{suffix}") or _read_weights(folder / f"{tag}_net_G{suffix}.pth", record)
+    arguments = recorded.get(f"G{suffix}") or _read_weights(network_file(folder, tag, f"G{suffix}"), record)
     return {"model_suffix": suffix, **arguments}
 
 
@@ -83,6 +82,9 @@ def _read_weights(path: Path, record: dict[str, dict]) -> dict[str, Any]:
     return arguments
 
 
-def checkpoint_tag(opt: argparse.Namespace) -> str:
-    """What --load_iter and --epoch name: `iter_N`, `latest` or an epoch."""
-    return f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch
+def run_name(opt: argparse.Namespace) -> str:
+    """--name, and --suffix with the options it mentions filled in; raises UsageError for one it can't know."""
+    try:
+        return f"{opt.name}_{opt.suffix.format(**vars(opt))}" if opt.suffix else opt.name
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(f"--suffix {opt.suffix} mentions {error}, which is no option") from None

@@ -1,4 +1,4 @@
-"""The registries that network files add to, and the functions that build from them."""
+"""Networks by name: the registries that network files add to, and `define_G` and `define_D` to build from them."""
 
 from torch import nn
 
@@ -18,7 +18,7 @@ def define_G(
     use_dropout: bool = False,
     init_type: str = "normal",
     init_gain: float = 0.02,
-    gpu_ids=(),                         # accepted for older callers, no effect
+    gpu_ids=(),                         # as plugins of the reference pass it; no effect
 ) -> nn.Module:
     """Build and initialise a generator; `net.arguments` remembers what it was built with."""
     net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
@@ -36,9 +36,10 @@ def define_D(
     norm: str = "batch",
     init_type: str = "normal",
     init_gain: float = 0.02,
-    gpu_ids=(),                         # accepted for older callers, no effect
+    gpu_ids=(),                         # as plugins of the reference pass it; no effect
 ) -> nn.Module:
     """Build and initialise a discriminator; `net.arguments` remembers what it was built with."""
     net = DISCRIMINATORS.build(netD, input_nc=input_nc, ndf=ndf, n_layers=n_layers_D, norm_layer=get_norm_layer(norm))
+    n_layers_D = DISCRIMINATORS[netD][1].get("n_layers", n_layers_D)  # `basic` has its own number
     net.arguments = {"input_nc": input_nc, "ndf": ndf, "netD": netD, "n_layers_D": n_layers_D, "norm": norm}
     return init_net(net, init_type, init_gain)
