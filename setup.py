@@ -21,7 +21,7 @@ setup(
     packages=find_packages(include=["models", "networks", "data", "options", "util", "util.*"]),
     install_requires=[
         "torch>=2.11",
-        "torchvision>=0.26",
+        "torchvision>=0.26",  # what plugins of the reference import
         "pillow>=10.3",
         "numpy>=1.26",
         "dominate>=2.9",

@@ -1,6 +1,7 @@
 """Translate images with a trained run: python test.py --model test --name RUN --dataroot FOLDER."""
 
 import glob
+import re
 import sys
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def test(opt) -> int:
         for batch in loader:
             model.set_input(batch)
             model.test()
-            rows.update(write_batch(opt, model, page.img_dir, loader.dataset.roots))
+            rows.update(write_batch(opt, model, page.img_dir, result_names(opt, model, batch, loader.dataset.roots)))
             bar.update(len(model.get_image_paths()))
-    for name, files in sorted(rows.items()):
+    for name, files in sorted(rows.items(), key=lambda row: natural(row[0])):
         page.add_header(name)
         shown = [f"{name}_{label}.png" for label in files]
         page.add_images(shown, list(files), list(files.values()), opt.display_winsize)
@@ -47,6 +48,11 @@ def test(opt) -> int:
     return int(bool(loader.errors))
 
 
+def natural(name: str) -> list[str | int]:
+    """For sorting: 2 before 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
 def results_folder(opt) -> Path:
     """`<results_dir>/<name>/<phase>_<epoch>`; raises UsageError when that leads elsewhere."""
     tag = f"_iter{opt.load_iter}" if opt.load_iter > 0 else ""
@@ -54,12 +60,11 @@ def results_folder(opt) -> Path:
     return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
 
 
-def write_batch(opt, model: BaseModel, folder: Path, roots: list[str]) -> dict[str, dict[str, str]]:
+def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[str, dict[str, str]]:
     """Write every visual of every image; returns result name -> label -> file below `folder`."""
-    rows = {}
+    rows: dict[str, dict[str, str]] = {}
     visuals = model.get_current_visuals()
-    for i, path in enumerate(model.get_image_paths()):
-        name = result_name(path, roots)
+    for i, (name, path) in enumerate(zip(names, model.get_image_paths(), strict=True)):
         rows[name] = {}
         for label, value in visuals.items():
             if not torch.is_tensor(value) and len(model.get_image_paths()) > 1:
@@ -87,6 +92,18 @@ def write_visual(folder: Path, name: str, value, values: ValueRange, source: str
     save_exact(array, folder / exact)
     save_image(tensor2im(value), folder / f"{name}.png", aspect_ratio)
     return exact
+
+
+def result_names(opt, model: BaseModel, batch: dict, roots: list[str]) -> list[str]:
+    """What the results of each image are called.
+
+    Where the source domain has run out, images of the target keep their folder's name, apart from those of the source.
+    """
+    if batch.get("repeated") == model.domains()[0]:
+        roots = [opt.dataroot]
+    elif not roots:  # a dataset that lists its files itself
+        roots = [f"{opt.dataroot}/{opt.phase}{domain}" for domain in ("", "A", "B")] + [opt.dataroot]
+    return [result_name(path, roots) for path in model.get_image_paths()]
 
 
 def result_name(path: str, roots: list[str]) -> str:

@@ -7,11 +7,13 @@ import torch
 from tqdm import tqdm
 
 from data import create_dataset
+from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
+from util.errors import UsageError
 from util.images import tensor2im
 from util.progress import Means, Progress
 from util.seed import seed_all
@@ -40,26 +42,37 @@ def train(opt) -> BaseModel:
     done = (progress.epoch - 1) * len(loader) + progress.iters
     with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
             make_sinks(opt, model, bar) as sinks:
-        while progress.epoch <= last:
-            loader.set_epoch(progress.epoch, progress.iters)
-            means = Means()
-            for batch in progress.batches(loader):
-                model.set_input(batch)
-                model.optimize_parameters()
-                images = len(model.get_image_paths())
-                progress.advance(images)
-                bar.update(images)
-                means.add(model.current_loss_tensors())
-                if progress.due(opt.print_freq):
-                    progress.lap()
-                    sinks.scalars(progress, model.get_current_losses())  # waits for the device
-                final = progress.epoch == last and progress.iters >= len(loader)
-                sinks.images_due(progress, lambda: pictures(model), final)
-                if progress.due(opt.save_latest_freq):
-                    model.save_networks(f"iter_{progress.total_iters}" if opt.save_by_iter else "latest")
-                    model.save_state(**progress.counters())
-            end_epoch(opt, model, progress, means.read(), last)
+        try:
+            run_epochs(opt, loader, model, progress, last, bar, sinks)
+        except UsageError:  # an image can't be read: that is between two steps
+            if progress.total_iters:
+                save_latest(model, progress)
+            raise
     return model
+
+
+def run_epochs(opt, loader: Loader, model: BaseModel, progress: Progress, last: int, bar: tqdm, sinks: Sinks) -> None:
+    """Train from where `progress` stands to the end of the last epoch."""
+    while progress.epoch <= last:
+        loader.set_epoch(progress.epoch, progress.iters)
+        means = Means()
+        for batch in progress.batches(loader):
+            model.set_input(batch)
+            model.optimize_parameters()
+            images = len(model.get_image_paths())
+            progress.advance(images)
+            bar.update(images)
+            means.add(model.current_loss_tensors())
+            if progress.due(opt.print_freq):
+                progress.lap()
+                sinks.scalars(progress, model.get_current_losses())  # waits for the device
+            final = progress.epoch == last and progress.iters >= len(loader)
+            sinks.images_due(progress, lambda: pictures(model), final)
+            if progress.due(opt.save_latest_freq):
+                if opt.save_by_iter:
+                    model.save_networks(f"iter_{progress.total_iters}")
+                save_latest(model, progress)
+        end_epoch(opt, model, progress, means.read(), last)
 
 
 def end_epoch(opt, model: BaseModel, progress: Progress, means: dict[str, float], last: int) -> None:
@@ -72,8 +85,13 @@ def end_epoch(opt, model: BaseModel, progress: Progress, means: dict[str, float]
     progress.next_epoch()
     if epoch % opt.save_epoch_freq == 0 or epoch == last:
         model.save_networks(epoch)
-        model.save_networks("latest")
-        model.save_state(**progress.counters())
+    save_latest(model, progress)
+
+
+def save_latest(model: BaseModel, progress: Progress) -> None:
+    """What testing and --continue_train start from."""
+    model.save_networks("latest")
+    model.save_state(**progress.counters())
 
 
 def pictures(model: BaseModel) -> dict[str, np.ndarray]:

@@ -72,11 +72,8 @@ class BaseDataset(Dataset, ABC):
         depth, limits = getattr(self.opt, f"depth_{domain}"), getattr(self.opt, f"range_{domain}")
         if "auto" not in (depth, limits):
             return
-        try:
-            first = self.read(domain, paths[0])
-        except ImageError:
-            return  # named when its turn comes
-        depth = str(first.dtype) if depth == "auto" else depth
+        if depth == "auto":
+            depth = self._first_depth(domain, paths)
         if limits == "auto" and depth != "uint8":
             limits = self._observed_range(domain, paths[::max(1, len(paths) // SCANNED)], depth)
         self.value_ranges[domain] = values = ValueRange.parse(depth, limits)
@@ -84,6 +81,14 @@ class BaseDataset(Dataset, ABC):
         setattr(self.opt, f"range_{domain}", values.limits)
         if depth != "uint8":
             print(f"domain {domain} is {depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
+
+    def _first_depth(self, domain: str, paths: list[str]) -> str:
+        for path in paths:
+            try:
+                return str(self.read(domain, path).dtype)
+            except ImageError:
+                continue  # named when its turn comes
+        return "uint8"
 
     def _observed_range(self, domain: str, paths: list[str], depth: str) -> str:
         lows, highs = [], []

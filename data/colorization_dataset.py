@@ -1,5 +1,6 @@
 """Colour photographs of `train/` as lightness (A) and colour (B) in the Lab space."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ class ColorizationDataset(BaseDataset):
         if (opt.input_nc, opt.output_nc, opt.direction) != (1, 2, "AtoB"):
             raise UsageError("colorization goes from --input_nc 1 to --output_nc 2 with --direction AtoB")
         self.channels["A"] = 3  # what is read
-        self.paths = self.list_images(self.find_folders((opt.phase,))[0])
+        below = (Path(opt.dataroot) / opt.phase).is_dir() or opt.isTrain
+        self.paths = self.list_images(self.find_folders((opt.phase,))[0] if below else opt.dataroot)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -22,9 +22,10 @@ MIRROR = "http://efrosgans.eecs.berkeley.edu"
 DATASETS = {
     "cycle_gan": ("cyclegan/datasets/{}.zip", (
         "ae_photos", "apple2orange", "cezanne2photo", "facades", "grumpifycat", "horse2zebra", "iphone2dslr_flower",
-        "maps", "mini", "monet2photo", "summer2winter_yosemite", "ukiyoe2photo", "vangogh2photo")),
+        "maps", "mini", "mini_colorization", "mini_pix2pix", "monet2photo", "summer2winter_yosemite", "ukiyoe2photo",
+        "vangogh2photo")),
     "pix2pix": ("pix2pix/datasets/{}.tar.gz", (
-        "edges2handbags", "edges2shoes", "facades", "maps", "mini_pix2pix", "night2day")),
+        "edges2handbags", "edges2shoes", "facades", "maps", "night2day")),
 }
 GENERATORS = {
     "cycle_gan": ("cyclegan/pretrained_models/{}.pth", (
@@ -59,11 +60,12 @@ def main(argv: Sequence[str]) -> int:
         fetch(address, folder / "latest_net_G.pth", opt.sha256)
         print(f"python test.py --model test --name {folder.name} --dataroot FOLDER")
     else:
-        archive = Path(opt.dataroot) / address.rpartition("/")[2]
+        archive, target = Path(opt.dataroot) / address.rpartition("/")[2], Path(opt.dataroot) / opt.name
+        refuse_existing(target)
         fetch(address, archive, opt.sha256)
-        unpack(archive, Path(opt.dataroot) / opt.name)
+        unpack(archive, target)
         archive.unlink()
-        print(f"--dataroot {Path(opt.dataroot) / opt.name}")
+        print(f"--dataroot {target}")
     return 0
 
 
@@ -98,6 +100,8 @@ def fetch(address: str, path: Path, sha256: str | None = None) -> None:
             complete = _fetch_rest(address, part)
         except urllib.error.HTTPError as error:
             raise UsageError(f"{address} answers {error.code} {error.reason}; is there another --mirror?") from error
+        except ValueError as error:
+            raise UsageError(f"{address} is no address ({error}); --mirror begins with http://") from error
         except OSError as error:
             complete, problem = False, f": {error}"
         if complete:
@@ -137,10 +141,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def refuse_existing(target: Path) -> None:
+    """Raise UsageError rather than mix two downloads."""
+    if target.exists():
+        raise UsageError(f"{target} exists; move it away to have it anew")
+
+
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a .zip or .tar.gz whose only folder becomes `target`; raises UsageError for paths that lead out of it."""
-    if target.exists():
-        raise UsageError(f"{target} exists; move it away to have it anew ({archive} is complete)")
+    refuse_existing(target)
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".unpack_") as folder:
         inside = Path(folder)
         try:

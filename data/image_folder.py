@@ -25,8 +25,8 @@ def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
 def contents(folder) -> str:
     """What is in a folder, in a few words for an error message."""
     folder = Path(folder)
-    if not folder.exists():
-        return f"{folder} does not exist"
+    if not folder.is_dir():
+        return f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}"
     entries = sorted(folder.iterdir())
     parts = [f"{e.name}/ ({len(make_dataset(str(e)))} images)" for e in entries if e.is_dir()][:12]
     loose = sum(is_image_file(e.name) for e in entries)

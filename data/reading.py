@@ -1,6 +1,7 @@
 """Read an image file into an (H, W, C) array of uint8, uint16 or float32, without losing depth."""
 
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -30,21 +31,24 @@ def read_image(path: str, channels: int) -> np.ndarray:
 
 
 def _read(path: str, channels: int) -> np.ndarray:
-    ending = os.path.splitext(path)[1].lower()
-    if ending == ".npy":
+    with open(path, "rb") as file:  # names lie; the first bytes do not
+        head = file.read(64)
+    if head.startswith(b"\x93NUMPY"):
         return _as_picture(np.load(path, allow_pickle=False))
-    if ending in (".tif", ".tiff") and (array := _read_tiff(path)) is not None:
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and (array := _read_tiff(path)) is not None:
         return _as_picture(array)
-    if ending == ".png" and _sixteen_bit_colour(path):
-        raise ImageError(path, "is a colour PNG of 16 bits, which Pillow cuts to 8; save it as .tif or .npy")
+    if _is_deep_colour(head):
+        raise ImageError(path, "has colours of 16 bits, which Pillow cuts to 8; save it as .tif or .npy")
     with Image.open(path) as image:
-        return _from_pillow(ImageOps.exif_transpose(image), channels, path)
+        return _from_pillow(ImageOps.exif_transpose(image), image.format, channels, path)
 
 
-def _sixteen_bit_colour(path: str) -> bool:
-    with open(path, "rb") as file:
-        header = file.read(26)
-    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16 and header[25] != 0
+def _is_deep_colour(head: bytes) -> bool:
+    """A PNG (bit depth 16, not grey) or PPM (largest value above 255) of which Pillow silently keeps 8 bits."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return len(head) > 25 and head[24] == 16 and head[25] != 0
+    fields = re.sub(rb"#[^\n]*\n", b" ", head).split()
+    return fields[:1] in ([b"P6"], [b"P3"]) and len(fields) > 3 and fields[3].isdigit() and int(fields[3]) > 255
 
 
 def _read_tiff(path: str) -> np.ndarray | None:
@@ -56,9 +60,21 @@ def _read_tiff(path: str) -> np.ndarray | None:
         if page.dtype == np.uint8 and page.samplesperpixel in (1, 3, 4) and len(file.pages) == 1:
             return None
         array, axes = file.series[0].asarray(), file.series[0].axes
+        orientation = int(page.tags[274].value) if 274 in page.tags else 1
     # Channels are samples of a pixel (YXS), planes (SYX) or pages; of pages and rows, the fewer are the channels.
     planes = array.ndim == 3 and axes != "YXS" and (axes == "SYX" or array.shape[0] < array.shape[2])
-    return np.moveaxis(array, 0, -1) if planes else array
+    return _oriented(np.moveaxis(array, 0, -1) if planes else array, orientation)
+
+
+def _oriented(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply the orientation tag of TIFF and EXIF, 1 to 8, to (H, W) or (H, W, C)."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
 
 
 def _as_picture(array: np.ndarray) -> np.ndarray:
@@ -68,12 +84,13 @@ def _as_picture(array: np.ndarray) -> np.ndarray:
         raise ValueError(f"an image has the shape (H, W) or (H, W, C), not {array.shape}")
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
 
 
-def _from_pillow(image: Image.Image, channels: int, path: str) -> np.ndarray:
+def _from_pillow(image: Image.Image, file_format: str | None, channels: int, path: str) -> np.ndarray:
     mode = image.mode
-    if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
+    if mode.startswith("I;16") or (mode == "I" and file_format in ("PNG", "PPM")):
         return _as_picture(np.asarray(image).astype(np.uint16))
     if mode in ("I", "F"):
         return _as_picture(np.asarray(image, dtype=np.float32))

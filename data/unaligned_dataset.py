@@ -22,10 +22,11 @@ class UnalignedDataset(BaseDataset):
         return max(len(self.paths_A), len(self.paths_B))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`repeated` names the domain that has started over in a test, else ''."""
+        """In a test, `repeated` names the domain that has started over, else it is ''."""
         index_B = index if self.opt.serial_batches else random.randrange(len(self.paths_B))
         path_A = self.paths_A[index % len(self.paths_A)]
         path_B = self.paths_B[index_B % len(self.paths_B)]
-        repeated = "A" if index >= len(self.paths_A) else "B" if index >= len(self.paths_B) else ""
-        return {"A": self.load("A", path_A), "B": self.load("B", path_B), "A_paths": path_A, "B_paths": path_B,
-                "repeated": "" if self.opt.isTrain else repeated}
+        sample = {"A": self.load("A", path_A), "B": self.load("B", path_B), "A_paths": path_A, "B_paths": path_B}
+        if not self.opt.isTrain:
+            sample["repeated"] = "A" if index >= len(self.paths_A) else "B" if index >= len(self.paths_B) else ""
+        return sample

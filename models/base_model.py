@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from models.schedule import get_scheduler
+from models.schedule import get_scheduler, restore_scheduler
 from networks.architecture import differences
 from networks.inference import translating
 from networks.layers import check_size
@@ -33,6 +33,8 @@ class BaseModel(nn.Module, ABC):
     def modify_commandline_options(parser, is_train: bool):
         """Add the model's options, change defaults with `parser.set_defaults`, and return the parser."""
         return parser
+
+    one_sided = True  # whether --model test can stand in for it: its images are ordinary ones
 
     def __init__(self, opt):
         super().__init__()
@@ -104,7 +106,8 @@ class BaseModel(nn.Module, ABC):
     def set_requires_grad(self, nets: nn.Module | list[nn.Module], requires_grad: bool = False) -> None:
         """Switch the gradients of all weights; `frozen` does it for the length of a block."""
         for net in nets if isinstance(nets, list) else [nets]:
-            net.requires_grad_(requires_grad)
+            if net is not None:
+                net.requires_grad_(requires_grad)
 
     # What the scripts call.
 
@@ -164,8 +167,8 @@ class BaseModel(nn.Module, ABC):
                 scheduler.step()
 
     def learning_rate(self) -> float:
-        """The rate of the first optimizer."""
-        return next(iter(self.named_optimizers().values())).param_groups[0]["lr"]
+        """The rate of the first optimizer, 0 without any."""
+        return next((optimizer.param_groups[0]["lr"] for optimizer in self.named_optimizers().values()), 0.0)
 
     # Networks, optimizers and their files.
 
@@ -230,9 +233,10 @@ class BaseModel(nn.Module, ABC):
             for name, net in self.networks().items():
                 load_network(net, state["networks"][name], path)
             for name, optimizer in self.named_optimizers().items():
-                optimizer.load_state_dict(state["optimizers"][name])
+                groups = optimizer.state_dict()["param_groups"]  # rates and betas are what the options say now
+                optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
             for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-                scheduler.load_state_dict(saved)
+                restore_scheduler(scheduler, saved, state["counters"]["epoch"] - self.opt.epoch_count)
             for key, pool in self._pools().items():
                 pool.images = [image.to(self.device) for image in state["pools"][key]]
             restore_random_states(state["random"])

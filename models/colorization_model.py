@@ -10,6 +10,8 @@ from models.pix2pix_model import Pix2PixModel
 class ColorizationModel(Pix2PixModel):
     """real_A is L (N, 1, H, W), real_B is ab (N, 2, H, W), both scaled to [-1, 1]."""
 
+    one_sided = False  # what enters and leaves are parts of a Lab image
+
     @staticmethod
     def modify_commandline_options(parser, is_train: bool):
         Pix2PixModel.modify_commandline_options(parser, is_train)

@@ -1,6 +1,7 @@
 """The learning rate as a function of the epoch."""
 
 import math
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
@@ -38,3 +39,16 @@ def get_scheduler(optimizer: Optimizer, opt) -> LRScheduler:
         raise unknown("learning rate policy", opt.lr_policy, LR_POLICIES)
     factor = POLICIES[opt.lr_policy]
     return LambdaLR(optimizer, lambda steps: max(0.0, factor(opt.epoch_count + steps, opt)))
+
+
+def restore_scheduler(scheduler: LRScheduler, saved: dict[str, Any], epochs: int) -> None:
+    """Put a new scheduler where it was after so many epochs: a function of them, and for plateau of what it saw."""
+    optimizer = scheduler.optimizer
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.load_state_dict(saved)
+        for group, rate in zip(optimizer.param_groups, saved["_last_lr"], strict=True):
+            group["lr"] = rate
+        return
+    scheduler.last_epoch = epochs
+    for group, rate, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        group["lr"] = rate * factor(epochs)

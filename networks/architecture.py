@@ -9,6 +9,7 @@ from networks.define import DISCRIMINATORS, GENERATORS
 from networks.patchgan import NLayerDiscriminator, PixelDiscriminator
 from networks.resnet import ResnetGenerator
 from networks.unet import UnetGenerator
+from util.registry import Registry
 
 State = dict[str, Tensor]
 
@@ -36,9 +37,12 @@ def _norm(state: State, convolution: str, norm: str) -> str:
     return "instance" if f"{convolution}.bias" in state else "none"
 
 
-def _name(registry, family: type, default: str, **preset) -> str:
-    """The registered name of a family with this preset."""
-    return next((name for name in registry if registry[name] == (family, preset)), default)
+def _name(registry: Registry, family: type, default: str, **preset) -> str:
+    """The registered name of a family with this preset; registered now where nobody did."""
+    name = next((name for name in registry if registry[name] == (family, preset)), default)
+    if name not in registry:
+        registry.register(name, **preset)(family)
+    return name
 
 
 def _resnet(state: State) -> dict[str, Any]:
@@ -77,6 +81,7 @@ def differences(state: State, arguments: dict[str, Any]) -> list[str]:
     same = {("norm", "batch", "syncbatch")}
     if arguments.get("netD") in ("n_layers", found.get("netD")):
         found.pop("netD", None)  # `n_layers` with three layers is `basic`
-    return [f"--{name} {found[name]} (here: {arguments[name]})" for name in found
+    return [f"--{name}{separator}{found[name]} (here: {arguments[name]})" for name in found
             if name in arguments and found[name] != arguments[name]
-            and (name, found[name], arguments[name]) not in same]
+            and (name, found[name], arguments[name]) not in same
+            for separator in ("=" if isinstance(found[name], bool) else " ",)]

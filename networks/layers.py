@@ -69,17 +69,18 @@ def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02,
 
 
 class AnySize(nn.Module, ABC):
-    """A generator whose layers need sizes that are a multiple of `size_multiple`, made to take every size.
+    """Makes a generator take every size, whose layers need multiples of `size_multiple` and at least `smallest`.
 
     A subclass defines `translate`. The input is padded at the right and below (reflected where it is large enough, else
     repeated) and the output cropped, so output and input agree in size; a fitting size passes untouched.
     """
 
     size_multiple = 1
+    smallest = 1                                                  # a multiple of size_multiple
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]                              # x: (N, C, H, W)
-        right, below = -width % self.size_multiple, -height % self.size_multiple
+        right, below = (max(-size % self.size_multiple, self.smallest - size) for size in (width, height))
         if not right and not below:
             return self.translate(x)
         mode = "reflect" if right < width and below < height else "replicate"

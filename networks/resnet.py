@@ -24,7 +24,7 @@ class ResnetGenerator(AnySize):
     7x7 convolution    17+n             output_nc        H
     """
 
-    size_multiple = 4
+    size_multiple, smallest = 4, 8  # the blocks need two pixels to reflect, instance norm more than one
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,10 +38,8 @@ class BaseOptions(ABC):
         add("--name", default="experiment_name", help="name of the run: where it is saved and found")
         add("--checkpoints_dir", default="./checkpoints", help="folder of the runs")
         add("--suffix", default="", help="appended to --name, e.g. {model}_{netG}_size{load_size}")
-        known = {kind: ", ".join(plugin_names(package, kind))
-                 for package, kind in (("models", "model"), ("data", "dataset"))}
-        add("--model", default="cycle_gan", help=f"{known['model']}, or package.module:Class")
-        add("--dataset_mode", default="unaligned", help=f"{known['dataset']}, or package.module:Class")
+        add("--model", default="cycle_gan")
+        add("--dataset_mode", default="unaligned")
         add("--plugin_dir", default=None, help="folder of your own *_model.py and *_dataset.py files")
         add("--config", default=None, help="YAML or JSON file of options; the command line wins")
         add("--direction", default="AtoB", choices=("AtoB", "BtoA"), help="which domain becomes which")
@@ -55,15 +54,15 @@ class BaseOptions(ABC):
         add("--output_nc", type=positive, default=3, help="channels of the images that leave")
         add("--ngf", type=positive, default=64, help="channels of the generator's first layer")
         add("--ndf", type=positive, default=64, help="channels of the discriminator's first layer")
-        add("--netG", default="resnet_9blocks", choices=GENERATORS, help=f"generator: {', '.join(GENERATORS)}")
-        add("--netD", default="basic", choices=DISCRIMINATORS, help=f"discriminator: {', '.join(DISCRIMINATORS)}")
+        add("--netG", default="resnet_9blocks", choices=GENERATORS, help="generator")
+        add("--netD", default="basic", choices=DISCRIMINATORS, help="discriminator")
         add("--n_layers_D", type=positive, default=3, help="layers of --netD n_layers")
-        add("--norm", default="instance", choices=NORMS, help=f"normalisation: {', '.join(NORMS)}")
+        add("--norm", default="instance", choices=NORMS, help="normalisation")
         add("--no_dropout", action="store_true", help="no dropout in the generator")
-        add("--init_type", default="normal", choices=INIT_TYPES, help=f"initialisation: {', '.join(INIT_TYPES)}")
+        add("--init_type", default="normal", choices=INIT_TYPES, help="initialisation")
         add("--init_gain", type=float, default=0.02, help="scale of the initial weights")
 
-        add("--preprocess", default="resize_and_crop", choices=PREPROCESS, help=", ".join(PREPROCESS))
+        add("--preprocess", default="resize_and_crop", choices=PREPROCESS, help="resize, crop or neither")
         add("--load_size", type=size, default=286, help="resize to this: one number, or WIDTHxHEIGHT")
         add("--crop_size", type=size, default=256, help="then crop to this: one number, or WIDTHxHEIGHT")
         add("--no_flip", action="store_true", help="no random flips in training")
@@ -100,6 +99,7 @@ class BaseOptions(ABC):
         """The resolved options of a command line; raises UsageError, or prints help and exits."""
         opt, record = self.gather(list(argv))
         opt.isTrain = self.is_train
+        opt.plugin_dir = opt.plugin_dir and str(Path(opt.plugin_dir).resolve())
         inside(opt.checkpoints_dir, opt.name, "--name")
         if opt.seed is None:
             opt.seed = derive(torch.seed()) if self.is_train else 0
@@ -126,12 +126,18 @@ class BaseOptions(ABC):
         first = so_far()
         record = read_record(first.checkpoints_dir, run_name(first))
         values.update(self.from_record(first, record, None))
+        if not Path(values.get("plugin_dir") or ".").is_dir():
+            notice("plugins", f"--plugin_dir {values['plugin_dir']} of run {first.name} is no longer there")
+            values["plugin_dir"] = record["options"]["plugin_dir"] = None
         first = so_far()
         if first.plugin_dir:
             add_plugin_dir(first.plugin_dir, "models", "data")
-        import_recorded_model(record)
+        model, trained = first.model, import_recorded_model(record)
+        if model == "test" and trained is not None and not trained.one_sided:
+            model = record["options"]["model"]
+            notice("one-sided", f"run {first.name} is translated by its own --model {model}")
         base = {action.dest for action in parser._actions}
-        parser = models.find_model_using_name(first.model).modify_commandline_options(parser, self.is_train)
+        parser = models.find_model_using_name(model).modify_commandline_options(parser, self.is_train)
         dataset = data.find_dataset_using_name(so_far().dataset_mode)
         parser = dataset.modify_commandline_options(parser, self.is_train)
         if not {"-h", "--help"} & set(argv):
@@ -141,18 +147,21 @@ class BaseOptions(ABC):
         for key in config:
             if parser.option_for(key) is None:
                 parser.refuse(f"--{key}", first.config)
+        for dest, package, kind in (("model", "models", "model"), ("dataset_mode", "data", "dataset")):
+            parser.option_for(dest).help = f"{', '.join(plugin_names(package, kind))}, or package.module:Class"
         parser.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS,
                             help="list the options of this model and dataset")
         opt = parser.parse_args()
-        opt.name = run_name(opt)
+        opt.name, opt.model = run_name(opt), model
         return opt, record
 
 
-def import_recorded_model(record: dict[str, dict]) -> None:
+def import_recorded_model(record: dict[str, dict]) -> type[models.BaseModel] | None:
     """Import the model the run was trained with: its file may register the generator that --model test must build."""
     name = record.get("options", {}).get("model")
     if name:
         try:
-            models.find_model_using_name(name)
+            return models.find_model_using_name(name)
         except (UsageError, ImportError) as error:
             notice("recorded model", f"the run was trained with --model {name}, which is not here ({error})")
+    return None

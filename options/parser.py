@@ -30,7 +30,7 @@ class Parser(OneLineParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """A plugin's bare call reads our command line."""
-        args = self.argv if args is None else args
+        args = self._settle_flags(self.argv if args is None else args)
         if self._strict:
             return super().parse_known_args(args, namespace)
         required = [action for action in self._actions if action.required]
@@ -61,22 +61,28 @@ class Parser(OneLineParser):
         return next((action for action in self._actions if action.dest == dest and action.option_strings), None)
 
     def tokens(self, values: dict[str, Any]) -> list[str]:
-        """Arguments that set the options known so far to these values; a flag that is off becomes its default."""
-        tokens = []
-        for dest, value in values.items():
-            action = self.option_for(dest)
-            if action is None or value is None:
+        """Arguments that set the options known so far to these values."""
+        return [f"{action.option_strings[0]}={word}" for dest, value in values.items()
+                if (action := self.option_for(dest)) and value is not None
+                for word in (value if isinstance(value, list) else [value])]
+
+    def _settle_flags(self, args: Sequence[str]) -> list[str]:
+        """Turn `--no_flip=true` and `--no_flip=false` into a flag that is there or not, and off by default."""
+        settled: list[str] = []
+        for word in args:
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name)
+            if not equals or action is None or action.nargs != 0:
+                settled.append(word)
                 continue
-            if action.nargs != 0:
-                words = value if isinstance(value, list) else [value]
-                tokens += [f"{action.option_strings[0]}={word}" for word in words]
-            elif str(value).lower() not in FLAG_WORDS:
-                raise UsageError(f"--{dest} is on or off, not '{value}'; write true or false")
-            elif FLAG_WORDS[str(value).lower()] == bool(action.const):
-                tokens.append(action.option_strings[0])
+            if value.lower() not in FLAG_WORDS:
+                raise UsageError(f"{name} is on or off, not '{value}'; write true or false")
+            settled = [other for other in settled if other != name]
+            if FLAG_WORDS[value.lower()] == bool(action.const):
+                settled.append(name)
             else:
-                self.set_defaults(**{dest: not action.const})
-        return tokens
+                self.set_defaults(**{action.dest: not action.const})
+        return settled
 
     def _check_value(self, action, value):
         if self._strict and action.choices is not None and value not in action.choices:

@@ -62,6 +62,8 @@ def _suffix(opt: argparse.Namespace, record: dict[str, dict], generators: list[s
     trained = record.get("options", {}).get("direction", "AtoB")
     if "G" not in generators and {"G_A", "G_B"} <= set(generators):
         return "_A" if opt.direction == trained else "_B"
+    if "G" not in generators and len(generators) == 1:
+        return generators[0].removeprefix("G")
     if record and opt.direction != trained:
         raise UsageError(f"run {opt.name} was trained with --direction {trained} and has one generator: it can't go "
                          f"{opt.direction}")

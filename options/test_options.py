@@ -7,6 +7,7 @@ from options.base_options import BaseOptions
 from options.parser import Parser
 from options.record import generator_options
 from options.types import number_or_inf
+from util.errors import UsageError
 
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
@@ -35,8 +36,13 @@ class TestOptions(BaseOptions):
         if first.model == options.get("model"):
             wanted |= {"dataset_mode"}
         values = {key: value for key, value in options.items() if key in wanted}
-        if plugin_options is not None and ("model_suffix" in plugin_options or not record):
+        if plugin_options is None:
+            return values
+        if "model_suffix" in plugin_options or not record:
             values |= generator_options(first, record)
+        elif first.direction != options.get("direction", first.direction):
+            raise UsageError(f"run {first.name} was trained with --direction {options['direction']}; --model "
+                             f"{first.model} tests it as it was trained, --model test can go the other way of a cycle")
         return values
 
     def settle(self, opt: argparse.Namespace) -> None:

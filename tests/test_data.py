@@ -112,8 +112,31 @@ def test_sixteen_bit_colour_png_is_not_cut_to_eight_in_silence(tmp_path):
     )
     with Image.open(tmp_path / "x.png") as image:
         assert image.mode == "RGB"  # as Pillow sees it
-    with pytest.raises(ImageError, match="colour PNG of 16 bits.*save it as .tif or .npy"):
+    with pytest.raises(ImageError, match="has colours of 16 bits, which Pillow cuts to 8; save it as .tif or .npy"):
         read_image(str(tmp_path / "x.png"), 3)
+
+
+def test_the_first_bytes_count_not_the_name(tmp_path):
+    tifffile.imwrite(tmp_path / "x.png", deep((8, 9, 3)), photometric="rgb")
+    np.testing.assert_array_equal(read_image(str(tmp_path / "x.png"), 3), deep((8, 9, 3)))
+    np.save(tmp_path / "y.npy", deep((8, 9)).astype(">u2"))
+    read = read_image(str(tmp_path / "y.npy"), 1)
+    assert (read.dtype, read[0, 0, 0]) == (np.uint16, deep((8, 9))[0, 0])
+    (tmp_path / "z.ppm").write_bytes(b"P6 # deep\n2 1\n65535\n" + bytes(12))
+    with pytest.raises(ImageError, match="has colours of 16 bits"):
+        read_image(str(tmp_path / "z.ppm"), 3)
+    (tmp_path / "z.pgm").write_bytes(b"P5\n2 1\n65535\n" + bytes([1, 2, 3, 4]))
+    assert read_image(str(tmp_path / "z.pgm"), 1).squeeze().tolist() == [258, 772]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_deep_images_is_that_of_ordinary_ones(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(IMAGE).save(tmp_path / "x.png", exif=exif)
+    tag = (274, "H", 1, orientation, True)
+    tifffile.imwrite(tmp_path / "x.tif", IMAGE.astype(np.uint16), photometric="rgb", extratags=[tag])
+    np.testing.assert_array_equal(read_image(str(tmp_path / "x.tif"), 3), read_image(str(tmp_path / "x.png"), 3))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from models.base_model import frozen, load_network
 from models.cycle_gan_model import CycleGANModel
 from models.pix2pix_model import Pix2PixModel
 from models.schedule import get_scheduler
+from models.template_model import TemplateModel
 from util import checkpoint
 from util.errors import UsageError
 from util.run_files import network_file
@@ -63,7 +64,7 @@ def test_minimize_and_record(opt):
     assert not torch.equal(before, model.netF.weight)
     assert list(model.get_current_losses()) == ["F", "G"]
     assert not model.loss_F.requires_grad
-    model.set_requires_grad([model.netF], False)
+    model.set_requires_grad([model.netF, None], False)
     assert not model.netF.weight.requires_grad
 
 
@@ -184,8 +185,14 @@ def test_an_override_that_nothing_calls_is_refused():
         def optimize_parameters(self):
             self.backward_G()
 
+    class LostTemplate(TemplateModel):
+        def backward(self):
+            pass
+
     with pytest.raises(UsageError, match="Lost overrides backward_G.*generator_loss"):
         refuse_retired_overrides(Lost)
+    with pytest.raises(UsageError, match="LostTemplate overrides backward,"):
+        refuse_retired_overrides(LostTemplate)
     for fine in (Own, Pix2PixModel, CycleGANModel, Small):
         refuse_retired_overrides(fine)
 
@@ -217,14 +224,17 @@ def test_direction_and_repeated_domains():
     assert [model.visual_domain(name) for name in ("real_A", "fake_B", "idt_A", "rec_B")] == ["B", "A", "A", "A"]
 
 
-def test_wgangp_has_its_penalty_in_every_model(opt):
-    opt.gan_mode = "wgangp"
+@pytest.mark.parametrize(("name", "norm"), [("pix2pix", "batch"), ("cycle_gan", "instance"), ("cycle_gan", "batch")])
+def test_wgangp_has_its_penalty_in_every_model(name, norm):
+    opt = train_options("--model", name, "--dataroot", "x", "--gan_mode", "wgangp", "--norm", norm)
     model = create_model(opt)
-    model.set_input(
-        {"A": torch.randn(1, 3, 64, 64), "B": torch.randn(1, 3, 64, 64), "A_paths": ["a"], "B_paths": ["b"]}
-    )
+    batch = {"A": torch.randn(1, 3, 64, 64), "B": torch.randn(1, 3, 64, 64), "A_paths": ["a"], "B_paths": ["b"]}
+    model.set_input(batch)
+    model.forward()
+    with_penalty = model.discriminator_loss()
+    model.criterionGAN.gan_mode = "without"
+    assert with_penalty > model.discriminator_loss() + 1
     model.optimize_parameters()
-    assert model.get_current_losses()["D_gp"] > 0
 
 
 def test_models_are_listed():

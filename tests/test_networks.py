@@ -7,7 +7,7 @@ from torch import nn
 from networks import DISCRIMINATORS, GENERATORS, NORMS, define_D, define_G
 from networks.architecture import describe, differences
 from networks.inference import translating
-from networks.layers import INIT_TYPES, init_weights
+from networks.layers import INIT_TYPES, get_norm_layer, init_weights
 from networks.unet import UnetGenerator
 from util.errors import UsageError
 from util.registry import Registry
@@ -31,9 +31,9 @@ def test_generator_keeps_the_size_and_every_parameter_learns(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("size", [(33, 47), (5, 64), (130, 129)])
+@pytest.mark.parametrize("size", [(33, 47), (5, 64), (130, 129), (1, 1), (3, 4), (2, 50)])
 def test_generator_takes_every_size(name, size):
-    assert define_G(3, 1, 1, name, "batch").eval()(torch.randn(2, 3, *size)).shape == (2, 1, *size)
+    assert define_G(3, 1, 1, name, "instance")(torch.randn(2, 3, *size)).shape == (2, 1, *size)
 
 
 def test_padding_leaves_fitting_sizes_alone_and_reflects_others():
@@ -71,6 +71,16 @@ def test_the_state_dict_tells_what_it_was_built_with(name, norm, dropout):
     if name.startswith("unet"):
         del expected["no_dropout"]
     assert describe(net.state_dict()) == expected
+
+
+def test_depths_that_nobody_registered_are_built_from_their_weights():
+    from networks.resnet import ResnetGenerator
+
+    state = ResnetGenerator(3, 3, 2, get_norm_layer("instance"), n_blocks=4).state_dict()
+    found = describe(state)
+    assert found.pop("netG") == "resnet_4blocks"
+    use_dropout = not found.pop("no_dropout")
+    define_G(netG="resnet_4blocks", use_dropout=use_dropout, **found).load_state_dict(state)
 
 
 @pytest.mark.parametrize(("name", "layers"), [("basic", 3), ("n_layers", 2), ("n_layers", 5), ("pixel", 3)])

@@ -89,6 +89,32 @@ def test_no_abbreviations():
         parse("--model", "pix2pix", "--lambda", "3")
 
 
+def test_flags_of_files_can_be_turned_off(tmp_path):
+    Path("c.yaml").write_text("no_flip: true\n")
+    assert parse("--config", "c.yaml").no_flip is True
+    assert parse("--config", "c.yaml", "--no_flip=false").no_flip is False
+    assert parse("--model", "cycle_gan", "--no_dropout=off").no_dropout is False  # the model's default is on
+    assert parse("--no_flip=off", "--no_flip").no_flip is True
+
+
+def test_help_lists_what_a_plugin_folder_adds(tmp_path):
+    Path("foo_model.py").write_text(
+        "from models.template_model import TemplateModel\nfrom networks import GENERATORS\n"
+        "GENERATORS.register('mine')(object)\nclass FooModel(TemplateModel): pass\n"
+    )
+    shown = cli("train.py", "--plugin_dir", ".", "--model", "foo", "--help").stdout
+    assert "foo, pix2pix" in " ".join(shown.split())
+    assert "mine" in shown
+
+
+def test_a_plugin_folder_that_is_gone_is_told(strips, tmp_path, capsys):
+    Path("plugins").mkdir()
+    run_train("--model", "pix2pix", "--dataroot", strips, "--name", "r", "--plugin_dir", "plugins")
+    Path("plugins").rmdir()
+    assert parse("--name", "r", train=False).plugin_dir is None
+    assert "is no longer there" in capsys.readouterr().err
+
+
 def test_suffix_and_seed():
     assert parse("--name", "a", "--suffix", "{model}_{ngf}", "--model", "pix2pix").name == "a_pix2pix_64"
     assert parse("--seed", "4").seed == 4

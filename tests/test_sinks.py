@@ -37,6 +37,12 @@ def test_logs_grow_and_a_torn_line_is_left_out(tmp_path):
     assert (tmp_path / "loss_log.txt").read_text().count("Training Loss") == 2
 
 
+def test_a_run_started_again_replaces_its_curve(tmp_path):
+    for total in (1, 2, 3, 2, 4):
+        LogFile(tmp_path).scalars(Progress(1, total, total), {"G": 0.5})
+    assert [point["total_iters"] for point in read_log(tmp_path)] == [1, 2, 4]
+
+
 def test_the_page_is_newest_first_and_keeps_earlier_epochs(tmp_path):
     LogFile(tmp_path).scalars(Progress(1, 4, 4), {"G": 0.5, "D": float("nan")})
     for epoch in (1, 2, 10):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import cli, picture, run_on, run_test, run_train, write
 
-from models import find_model_using_name
+from models import create_model, find_model_using_name
+from options.train_options import TrainOptions
 from util.errors import UsageError
 
 RUN = Path("checkpoints/experiment_name")
@@ -163,6 +164,28 @@ def test_the_image_pools_are_continued(domains):
     whole = run_train(*argv, "--name", "whole")
     with stopped_at(8, "cycle_gan"):
         run_train(*argv, "--name", "parts")
+    assert equal(weights(whole), weights(run_on("--name", "parts")))
+
+
+def test_the_learning_rate_of_a_continued_run_is_that_of_its_epoch(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "1", "--n_epochs_decay", "1")
+    model = create_model(
+        TrainOptions().parse(["--continue_train", "--n_epochs", "4", "--lr", "0.01", "--beta1", "0.9"])
+    )
+    assert model.setup(model.opt)["epoch"] == 3
+    assert model.learning_rate() == 0.01
+    assert model.optimizer_G.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_a_broken_image_costs_no_step(strips):
+    argv = ("--model", "pix2pix", "--dataroot", strips, "--serial_batches")
+    whole = run_train(*argv, "--name", "whole")
+    path = Path(strips) / "train" / "2.png"
+    content = path.read_bytes()
+    path.write_bytes(content[:300])
+    with pytest.raises(UsageError, match="can't be read"):
+        run_train(*argv, "--name", "parts")
+    path.write_bytes(content)
     assert equal(weights(whole), weights(run_on("--name", "parts")))
 
 

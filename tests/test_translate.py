@@ -154,6 +154,47 @@ def test_unequal_domains_show_the_longer_one_alone(domains):
     assert labels == {0: both, 1: both, 2: {"real_A.png", "fake_B.png", "rec_A.png"}}
 
 
+def test_two_sided_results_never_meet(tmp_path):
+    """Where A has run out, B's images keep their folder's name."""
+    for name in ("testA/2", "testA/3", "testB/1", "testB/2", "testB/3", "trainA/1", "trainB/1"):
+        write(tmp_path / "d" / f"{name}.png", picture())
+    run_train("--model", "cycle_gan", "--dataroot", "d")
+    run_test("--model", "cycle_gan", "--dataroot", "d", "--batch_size", "2")
+    assert {str(path.relative_to(IMAGES)) for path in IMAGES.rglob("*_fake_*")} == {
+        "2_fake_B.png",
+        "2_fake_A.png",
+        "3_fake_B.png",
+        "3_fake_A.png",
+        "testB/3_fake_A.png",
+    }
+
+
+def test_a_run_is_not_tested_against_its_direction(strips, domains):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--name", "p")
+    run_train("--model", "cycle_gan", "--dataroot", domains, "--name", "c")
+    for run, model, root in (("p", "pix2pix", strips), ("c", "cycle_gan", domains)):
+        with pytest.raises(UsageError, match=f"run {run} was trained with --direction AtoB"):
+            run_test("--model", model, "--name", run, "--dataroot", root, "--direction", "BtoA")
+
+
+def test_a_colorization_run_is_translated_in_colour(tmp_path):
+    write(tmp_path / "photos/train/x.png", picture())
+    write(tmp_path / "in/grey.png", picture(channels=1))
+    run_train("--model", "colorization", "--dataroot", "photos")
+    assert run_test("--model", "test", "--dataroot", "in") == 0
+    assert pixels(IMAGES / "grey_fake_B_rgb.png").shape == (64, 64, 3)
+
+
+def test_deep_images_through_bare_weights_stay_deep(tmp_path):
+    Path("checkpoints/bare").mkdir(parents=True)
+    torch.save(define_G(1, 1, 2, "resnet_6blocks", "instance").state_dict(), "checkpoints/bare/latest_net_G.pth")
+    Path("in").mkdir()
+    Path("in/broken.png").write_bytes(b"")
+    Image.fromarray((np.random.default_rng(0).random((32, 32)) * 4095).astype(np.uint16)).save("in/x.png")
+    assert run_test("--name", "bare", "--dataroot", "in", "--preprocess", "none") == 1
+    assert pixels("results/bare/test_latest/images/x_fake.png").max() > 255
+
+
 def test_broken_images_are_skipped_and_named(strips):
     run_train("--model", "pix2pix", "--dataroot", strips)
     write("in/good.png", picture())

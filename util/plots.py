@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from dominate import svg, tags
 
-WIDTH, HEIGHT, MARGIN = 300, 150, 26
+WIDTH, HEIGHT = 300, 150
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 14, 26  # margins, for the labels
 POINTS = 300  # more would not be seen
 
 
@@ -17,11 +18,11 @@ def chart(name: str, xs: Sequence[float], ys: Sequence[float]) -> tags.figure:
     if points:
         left, right = points[0][0], points[-1][0]
         low, high = min(y for _, y in points), max(y for _, y in points)
-        position = [(MARGIN * 1.8 + (x - left) / ((right - left) or 1) * (WIDTH - 2.2 * MARGIN),
-                     HEIGHT - MARGIN - (y - low) / ((high - low) or 1) * (HEIGHT - 1.6 * MARGIN)) for x, y in points]
+        position = [(LEFT + (x - left) / ((right - left) or 1) * (WIDTH - LEFT - RIGHT),
+                     HEIGHT - BOTTOM - (y - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)) for x, y in points]
         drawing.add(svg.polyline(points=" ".join(f"{x:.1f},{y:.1f}" for x, y in position)))
-        for text, x, y in ((f"{high:.3g}", 2, 14), (f"{low:.3g}", 2, HEIGHT - MARGIN),
-                           (f"{left:g}", MARGIN * 1.8, HEIGHT - 8), (f"epoch {right:.4g}", WIDTH - 60, HEIGHT - 8)):
+        for text, x, y in ((f"{high:.3g}", 4, TOP + 4), (f"{low:.3g}", 4, HEIGHT - BOTTOM),
+                           (f"{left:.3g}", LEFT, HEIGHT - 8), (f"epoch {right:.4g}", WIDTH - 70, HEIGHT - 8)):
             drawing.add(svg.text(text, x=x, y=y))
         figure.add(tags.figcaption(f"{name}: {points[-1][1]:.4g}"))
     return figure

@@ -81,8 +81,9 @@ class Background(Sink):
         self._put("images", copy.copy(at), pictures)
 
     def close(self, timeout: float = 10.0) -> None:
-        self._put("close")
-        self._thread.join(timeout)
+        with contextlib.suppress(queue.Full):  # it hangs: the thread ends with the process
+            self._calls.put(("close", ()), timeout=timeout / 2)
+            self._thread.join(timeout / 2)
 
     def _put(self, verb: str, *arguments) -> None:
         if self._thread.is_alive():

@@ -34,12 +34,18 @@ def log_line(at: Progress, values: dict[str, float]) -> str:
 
 
 def read_log(folder) -> list[dict[str, Any]]:
-    """The points of loss_log.jsonl in order; a truncated last line is left out."""
+    """The points of loss_log.jsonl in order, without a truncated last line.
+
+    A run that was resumed from an earlier point, or started again, replaces what its log has from there on.
+    """
     path = Path(folder) / "loss_log.jsonl"
     points = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            points.append(json.loads(line))
+            point = json.loads(line)
         except ValueError:
             continue
+        while points and points[-1]["total_iters"] >= point["total_iters"]:
+            points.pop()
+        points.append(point)
     return points

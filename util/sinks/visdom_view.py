@@ -18,17 +18,17 @@ class VisdomView(Sink):
 
         self.name, self.ncols, self.window = name, ncols, first_window
         self.view = Visdom(server=server, port=port, env=env, raise_exceptions=True, use_incoming_socket=False)
-        self.xs: list[float] = []
-        self.ys: list[list[float]] = []
+        self.drawn = False
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        self.xs.append(at.total_iters)
-        self.ys.append(list(values.values()))
-        x = np.repeat(np.array(self.xs)[:, None], len(values), axis=1)
-        y = np.array(self.ys)
-        self.view.line(X=x if len(values) > 1 else x[:, 0], Y=y if len(values) > 1 else y[:, 0], win=f"{self.window}",
+        y = np.array([list(values.values())])
+        x = np.full_like(y, at.total_iters)
+        if len(values) == 1:
+            x, y = x[:, 0], y[:, 0]
+        self.view.line(X=x, Y=y, win=f"{self.window}", update="append" if self.drawn else None,
                        opts={"title": f"{self.name} loss over images", "legend": list(values), "xlabel": "images",
                              "ylabel": "loss"})
+        self.drawn = True
 
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
         shapes = {picture.shape for picture in pictures.values()}
