@@ -27,11 +27,14 @@ def test(opt) -> int:
     loader = create_dataset(opt)
     model = create_model(opt)
     model.setup(opt)
+    if opt.eval:
+        model.eval()
     folder = results_folder(opt)
     page = HTML(folder, f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
     rows: dict[str, dict[str, str]] = {}
     with tqdm(total=len(loader), unit="img", disable=None) as bar:
         for batch in loader:
+            model.image_paths = batch["A_paths"]  # for a plugin that does not set them
             model.set_input(batch)
             model.test()
             rows.update(write_batch(opt, model, page.img_dir, result_names(opt, model, batch, loader.dataset.roots)))
@@ -110,7 +113,8 @@ def result_name(path: str, roots: list[str]) -> str:
     """Where below the listed folder an image lies, without its ending unless a sibling shares the stem."""
     path = Path(path)
     root = next((root for root in roots if path.is_relative_to(root)), path.parent)
-    siblings = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if is_image_file(p.name)]
+    siblings = [other for other in path.parent.glob(f"{glob.escape(path.stem)}.*")
+                if other.stem == path.stem and is_image_file(other.name)]
     relative = path.relative_to(root)
     return str(relative if len(siblings) > 1 else relative.with_suffix(""))
 

@@ -33,7 +33,9 @@ def train(opt) -> BaseModel:
     model = create_model(opt)
     if size := trained_size(opt):
         model.check_size(*size)
-    progress = Progress(**(model.setup(opt) or {"epoch": opt.epoch_count}))
+    model.setup(opt)
+    model.restore_schedulers()
+    progress = Progress(**(model.counters or {"epoch": opt.epoch_count}))
     last = opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last:
         print(f"run {opt.name} is finished: {last} epochs are done; a larger --n_epochs goes on")
@@ -57,6 +59,7 @@ def run_epochs(opt, loader: Loader, model: BaseModel, progress: Progress, last: 
         loader.set_epoch(progress.epoch, progress.iters)
         means = Means()
         for batch in progress.batches(loader):
+            model.image_paths = batch["A_paths"]  # for a plugin that does not set them
             model.set_input(batch)
             model.optimize_parameters()
             images = len(model.get_image_paths())
@@ -77,10 +80,10 @@ def run_epochs(opt, loader: Loader, model: BaseModel, progress: Progress, last: 
 
 def end_epoch(opt, model: BaseModel, progress: Progress, means: dict[str, float], last: int) -> None:
     """Report the epoch's mean losses, move the learning rate on, save what is due."""
-    generator_loss = sum(value for name, value in means.items() if not name.startswith("D")) if means else None
+    generator = [value for name, value in means.items() if name != "D" and not name.startswith("D_")]
     losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
     tqdm.write(f"end of epoch {progress.epoch} / {last}: mean {losses}; learning rate {model.learning_rate():.3g}")
-    model.update_learning_rate(generator_loss)
+    model.update_learning_rate(sum(generator or means.values()) if means else None)
     epoch = progress.epoch
     progress.next_epoch()
     if epoch % opt.save_epoch_freq == 0 or epoch == last:

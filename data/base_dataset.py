@@ -13,6 +13,7 @@ from data.reading import read_image
 from data.transforms import Geometry, draw_geometry, get_params, get_transform
 from util.errors import ImageError, UsageError
 from util.images import ValueRange
+from util.notices import notice
 
 __all__ = ["BaseDataset", "get_params", "get_transform"]
 
@@ -126,4 +127,8 @@ class BaseDataset(Dataset, ABC):
         if str(image.dtype) != values.depth:
             raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "
                                    f"--depth_{domain} and --range_{domain}")
+        if image.dtype == np.float32 and not np.isfinite(image).all():
+            notice("not finite", f"{path} has pixels without a value (NaN or infinite); they become {values.low:g}, "
+                                 f"the lowest of domain {domain} (further ones too)")
+            image = np.where(np.isfinite(image), image, np.float32(values.low))
         return values.to_tensor(geometry(image))

@@ -17,8 +17,13 @@ def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
     """The images below a folder, sorted, at most so many; raises UsageError when it is no folder."""
     if not os.path.isdir(dir):
         raise UsageError(f"{dir} is not a folder")
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(dir, followlinks=True)
-             for name in names if is_image_file(name)]
+    found, seen = [], set()
+    for folder, below, names in os.walk(dir, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link in a circle
+            below.clear()
+            continue
+        seen.add(real)
+        found += [os.path.join(folder, name) for name in names if is_image_file(name)]
     return sorted(found)[:None if max_dataset_size == float("inf") else int(max_dataset_size)]
 
 

@@ -90,7 +90,7 @@ class _Samples(Dataset):
                 return self.dataset[index]
             except UsageError as error:
                 return error
-            except OSError as error:  # a dataset that opens its files itself
+            except (OSError, SyntaxError) as error:  # a dataset that opens its files itself
                 return ImageError(f"sample {index} of {type(self.dataset).__name__}", str(error))
 
     def __getstate__(self) -> tuple[str | None, bytes]:

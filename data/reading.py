@@ -35,7 +35,7 @@ def _read(path: str, channels: int) -> np.ndarray:
         head = file.read(64)
     if head.startswith(b"\x93NUMPY"):
         return _as_picture(np.load(path, allow_pickle=False))
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and (array := _read_tiff(path)) is not None:
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and (array := _read_tiff(path, channels)) is not None:
         return _as_picture(array)
     if _is_deep_colour(head):
         raise ImageError(path, "has colours of 16 bits, which Pillow cuts to 8; save it as .tif or .npy")
@@ -51,15 +51,24 @@ def _is_deep_colour(head: bytes) -> bool:
     return fields[:1] in ([b"P6"], [b"P3"]) and len(fields) > 3 and fields[3].isdigit() and int(fields[3]) > 255
 
 
-def _read_tiff(path: str) -> np.ndarray | None:
-    """The pixels, or None for an ordinary 8-bit picture, which Pillow reads in every compression."""
+def _read_tiff(path: str, channels: int) -> np.ndarray | None:
+    """The pixels, or None for an ordinary picture, which Pillow reads in every compression and kind of colour."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
-        if page.dtype == np.uint8 and page.samplesperpixel in (1, 3, 4) and len(file.pages) == 1:
+        samples, single = page.samplesperpixel, len(file.pages) == 1
+        ordinary = page.bitspersample == 1 or (page.dtype == np.uint8 and samples <= 4 and (samples, channels) != (2, 2))
+        if single and ordinary:
             return None
-        array, axes = file.series[0].asarray(), file.series[0].axes
+        try:
+            array, axes = file.series[0].asarray(), file.series[0].axes
+        except ValueError:  # a compression that tifffile needs another library for; Pillow keeps 16 bits of grey
+            if single and samples == 1 and page.dtype == np.uint16:
+                return None
+            raise
+        if page.photometric == 0 and array.dtype.kind == "u":  # white is zero
+            array = np.iinfo(array.dtype).max - array
         orientation = int(page.tags[274].value) if 274 in page.tags else 1
     # Channels are samples of a pixel (YXS), planes (SYX) or pages; of pages and rows, the fewer are the channels.
     planes = array.ndim == 3 and axes != "YXS" and (axes == "SYX" or array.shape[0] < array.shape[2])
@@ -96,6 +105,8 @@ def _from_pillow(image: Image.Image, file_format: str | None, channels: int, pat
         return _as_picture(np.asarray(image, dtype=np.float32))
     if mode == "P" and "transparency" in image.info:
         image, mode = image.convert("RGBA"), "palette with transparency"
+    if mode == "LAB":
+        image = image.convert("RGB")  # the only way to any other
     target = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
     if mode not in ("L", "RGB", target):
         notice(f"mode {mode}", f"{path} is a {mode} image and is read as {target} (further ones too)")

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from util.errors import UsageError
-from util.images import EIGHT_BIT
+from util.images import EIGHT_BIT, ValueRange
 
 PREPROCESS = ("resize_and_crop", "resize", "crop", "scale_width", "scale_width_and_crop", "none")
 Size = int | tuple[int, int]
+UNIT = ValueRange("float32", 0.0, 1.0)
 
 
 def width_height(size: Size) -> tuple[int, int]:
@@ -36,16 +37,16 @@ class Geometry:
         return array[:, ::-1] if self.flip else array
 
 
-def draw_geometry(opt, size: tuple[int, int]) -> Geometry:
+def draw_geometry(opt, size: tuple[int, int], strict: bool = True) -> Geometry:
     """Choose for an image of this (width, height) by --preprocess; random in training, central and unflipped at test.
 
-    Raises UsageError when a crop does not fit in training.
+    Raises UsageError when a crop does not fit in training; unless `strict`, the image then stays as large as it is.
     """
     resized = resized_size(opt, size)
     crop = None
     if "crop" in opt.preprocess:
         wanted = width_height(opt.crop_size)
-        if opt.isTrain and (wanted[0] > resized[0] or wanted[1] > resized[1]):
+        if strict and opt.isTrain and (wanted[0] > resized[0] or wanted[1] > resized[1]):
             raise UsageError(f"an image of {resized[0]}x{resized[1]} (width x height, after --preprocess "
                              f"{opt.preprocess}) is smaller than --crop_size {wanted[0]}x{wanted[1]}")
         width, height = min(wanted[0], resized[0]), min(wanted[1], resized[1])
@@ -93,7 +94,7 @@ def resize(array: np.ndarray, size: tuple[int, int], method=Image.Resampling.BIC
 
 def get_params(opt, size: tuple[int, int]) -> dict:
     """Draw a crop position and a flip for an image of this (width, height)."""
-    geometry = draw_geometry(opt, size)
+    geometry = draw_geometry(opt, size, strict=False)
     return {"crop_pos": geometry.crop[:2] if geometry.crop else (0, 0), "flip": geometry.flip}
 
 
@@ -114,16 +115,21 @@ class Transform:
     convert: bool
 
     def __call__(self, image: Image.Image) -> torch.Tensor | Image.Image:
-        image = image.convert("L") if self.grayscale else image
+        image = image.convert("L") if self.grayscale or image.mode == "1" else image
         array = np.asarray(image)
         array = array[:, :, None] if array.ndim == 2 else array
-        array = self._geometry(image.size)(array, self.method)
+        array = self._geometry(image.size)(array, self._resampling())
         if self.convert:
-            return EIGHT_BIT.to_tensor(array)
+            return (UNIT if image.mode == "F" else EIGHT_BIT).to_tensor(array)
         return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
 
+    def _resampling(self) -> Image.Resampling:
+        """Pillow's constant, also for torchvision's InterpolationMode."""
+        method = getattr(self.method, "value", self.method)
+        return Image.Resampling[method.upper()] if isinstance(method, str) else Image.Resampling(method)
+
     def _geometry(self, size: tuple[int, int]) -> Geometry:
-        drawn = draw_geometry(self.opt, size)
+        drawn = draw_geometry(self.opt, size, strict=False)
         if self.params is None:
             return drawn
         crop = drawn.crop and (*self.params["crop_pos"], *drawn.crop[2:])

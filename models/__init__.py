@@ -1,8 +1,12 @@
 """Model plugins: `models/<name>_model.py` defines the model `<name>`. Adding the file is the whole registration."""
 
+import inspect
+
 from models.base_model import BaseModel
 from util.errors import UsageError
 from util.plugins import find_class
+
+OUR_MODELS = {f"models.{name}_model" for name in ("pix2pix", "cycle_gan", "colorization", "template")}
 
 
 def find_model_using_name(model_name: str) -> type[BaseModel]:
@@ -17,13 +21,19 @@ def create_model(opt) -> BaseModel:
     return find_model_using_name(opt.model)(opt)
 
 
+RETIRED = ("backward", "backward_G", "backward_D", "backward_D_basic", "backward_D_A", "backward_D_B")
+
+
 def refuse_retired_overrides(model: type[BaseModel]) -> None:
-    """Raise UsageError for a class that overrides a step of the reference which our model under it never calls."""
-    stepper = next(cls for cls in model.__mro__ if "optimize_parameters" in vars(cls))  # whose step is run
-    if not hasattr(stepper, "generator_loss") and stepper.__module__ != "models.template_model":
-        return
-    for cls in model.__mro__[:model.__mro__.index(stepper)]:
-        retired = [name for name in vars(cls) if name.startswith("backward") and not hasattr(stepper, name)]
-        if retired:
-            raise UsageError(f"{cls.__name__} overrides {', '.join(retired)}, which {stepper.__name__} never calls; "
-                             f"override generator_loss or discriminator_loss, which return the loss")
+    """Raise UsageError for a subclass of our models that overrides or calls a step of the reference which ours lack."""
+    ours = next((cls for cls in model.__mro__ if cls.__module__ in OUR_MODELS), model)
+    below = model.__mro__[:model.__mro__.index(ours)]
+    own_step = any("optimize_parameters" in vars(cls) for cls in below)
+    called = {name for cls in below for function in vars(cls).values() if inspect.isfunction(function)
+              for name in function.__code__.co_names} - {"backward"}  # which every tensor has
+    for name in RETIRED:
+        overridden = any(name in vars(cls) for cls in below)
+        if hasattr(ours, name) or (own_step if overridden else name not in called):
+            continue
+        raise UsageError(f"{model.__name__} {'overrides' if overridden else 'calls'} {name}, which {ours.__name__} does "
+                         f"not have; override generator_loss or discriminator_loss, which return the loss")

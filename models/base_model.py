@@ -50,6 +50,8 @@ class BaseModel(nn.Module, ABC):
         self.schedulers: list = []
         self.image_paths: list[str] = []
         self.metric = 0.0
+        self.counters: dict[str, int] = {}
+        self._saved_schedulers: list[dict[str, Any]] = []
 
     # What a plugin writes.
 
@@ -111,21 +113,19 @@ class BaseModel(nn.Module, ABC):
 
     # What the scripts call.
 
-    def setup(self, opt) -> dict[str, int]:
-        """Move to the device, make the schedulers, load what the options name; returns the counters of a resumed run.
+    def setup(self, opt) -> None:
+        """Move to the device, make the schedulers, load what the options name; `counters` are those of a resumed run.
 
         Raises UsageError when a checkpoint is missing, truncated or of another architecture.
         """
         self.to(self.device)
         if self.isTrain:
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
-        counters = {}
         if not self.isTrain:
             self.load_networks(checkpoint_tag(opt))
         elif opt.continue_train:
-            counters = self.resume()
+            self.resume()
         self.print_networks(opt.verbose)
-        return counters
 
     def test(self) -> None:
         """Translate the input: the same image gives the same result, whatever the batch and the order."""
@@ -150,8 +150,8 @@ class BaseModel(nn.Module, ABC):
 
     def current_loss_tensors(self) -> dict[str, Tensor]:
         """The last value of each loss, on the device: reading it does not wait for the step."""
-        return {name: torch.as_tensor(getattr(self, f"loss_{name}")).detach() for name in self.loss_names
-                if hasattr(self, f"loss_{name}")}
+        values = {name: getattr(self, f"loss_{name}") for name in self.loss_names if hasattr(self, f"loss_{name}")}
+        return {name: torch.as_tensor(value, device=self.device).detach() for name, value in values.items()}
 
     def get_current_losses(self) -> dict[str, float]:
         """The last value of each loss; waits for the device."""
@@ -219,7 +219,7 @@ class BaseModel(nn.Module, ABC):
             "counters": counters,
         }, Path(self.save_dir) / STATE)
 
-    def resume(self) -> dict[str, int]:
+    def resume(self) -> None:
         """Go on where `latest_state.pth` stopped; without it, or with --epoch or --load_iter, read networks only."""
         path = Path(self.save_dir) / STATE
         tag = checkpoint_tag(self.opt)
@@ -227,7 +227,7 @@ class BaseModel(nn.Module, ABC):
             self.load_networks(tag)
             reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
             print(f"only the networks are restored ({reason}): optimizers start anew, at epoch {self.opt.epoch_count}")
-            return {}
+            return
         state = checkpoint.load(path)
         try:
             for name, net in self.networks().items():
@@ -235,14 +235,13 @@ class BaseModel(nn.Module, ABC):
             for name, optimizer in self.named_optimizers().items():
                 groups = optimizer.state_dict()["param_groups"]  # rates and betas are what the options say now
                 optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
-            for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-                restore_scheduler(scheduler, saved, state["counters"]["epoch"] - self.opt.epoch_count)
             for key, pool in self._pools().items():
                 pool.images = [image.to(self.device) for image in state["pools"][key]]
             restore_random_states(state["random"])
-            self.metric = state["metric"]
-            print(f"resumed from {path}: {state['counters']}")
-            return dict(state["counters"])
+            self.metric, self.counters = state["metric"], dict(state["counters"])
+            self._saved_schedulers = state["schedulers"]
+            self.restore_schedulers()
+            print(f"resumed from {path}: {self.counters}")
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? Networks alone load with --epoch_count N --epoch TAG") from error
@@ -254,6 +253,11 @@ class BaseModel(nn.Module, ABC):
         """Raise UsageError when a network can't be trained on images of this size."""
         for net in self.networks().values():
             check_size(net, width, height)
+
+    def restore_schedulers(self) -> None:
+        """Put the schedulers where they were; again after `setup`, for those that a plugin makes there."""
+        for scheduler, saved in zip(self.schedulers, self._saved_schedulers, strict=False):
+            restore_scheduler(scheduler, saved, self.counters["epoch"] - self.opt.epoch_count)
 
     def print_networks(self, verbose: bool) -> None:
         """One line a network; with `verbose` all its layers."""
@@ -279,7 +283,8 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
 
 def load_network(net: nn.Module, state: Any, path) -> None:
     """Load a state_dict, also an old one; raises UsageError that names the options which explain a mismatch."""
-    state = checkpoint.clean_state_dict(state, path)
+    if not isinstance(state, dict) or state.keys() != net.state_dict().keys():
+        state = checkpoint.clean_state_dict(state, path)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

@@ -42,9 +42,9 @@ def get_scheduler(optimizer: Optimizer, opt) -> LRScheduler:
 
 
 def restore_scheduler(scheduler: LRScheduler, saved: dict[str, Any], epochs: int) -> None:
-    """Put a new scheduler where it was after so many epochs: a function of them, and for plateau of what it saw."""
+    """Put a new scheduler where it was after so many epochs: a function of them where it is one."""
     optimizer = scheduler.optimizer
-    if isinstance(scheduler, ReduceLROnPlateau):
+    if not hasattr(scheduler, "lr_lambdas"):
         scheduler.load_state_dict(saved)
         for group, rate in zip(optimizer.param_groups, saved["_last_lr"], strict=True):
             group["lr"] = rate

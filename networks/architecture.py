@@ -19,6 +19,13 @@ def describe(state: State) -> dict[str, Any]:
 
     What leaves no trace is missing from the answer (the dropout of a U-Net).
     """
+    try:
+        return _describe(state)
+    except (KeyError, ValueError, IndexError):  # related, but not one of ours
+        return {}
+
+
+def _describe(state: State) -> dict[str, Any]:
     if "model.1.weight" in state and any(".conv_block." in key for key in state):
         return _resnet(state)
     if "model.model.0.weight" in state:
@@ -64,6 +71,8 @@ def _unet(state: State) -> dict[str, Any]:
 
 def _patchgan(state: State) -> dict[str, Any]:
     n_layers = sum(value.dim() == 4 for value in state.values()) - 2
+    if n_layers < 1:
+        return {}
     ndf, input_nc = state["model.0.weight"].shape[:2]
     return {"netD": _name(DISCRIMINATORS, NLayerDiscriminator, "n_layers", n_layers=n_layers), "input_nc": input_nc,
             "ndf": ndf, "n_layers_D": n_layers, "norm": _norm(state, "model.2", "model.3")}

@@ -19,7 +19,7 @@ def translating(model: nn.Module, seeds: list[int], device: torch.device, evalua
     """
     modes = {module: module.training for module in model.modules()}
     replaced = []
-    model.train(not evaluate)
+    nn.Module.train(model, not evaluate)  # a plugin may have a `train` of its own
     if not evaluate:
         generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         for module in modes:

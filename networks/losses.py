@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from util.errors import unknown
+from util.errors import UsageError, unknown
 from util.registry import Registry
 
 OBJECTIVES = Registry("GAN objective")
@@ -78,6 +78,9 @@ def cal_gradient_penalty(
         return torch.zeros((), device=device), None
     if type not in ("real", "fake", "mixed"):
         raise unknown("place for the gradient penalty", type, ("real", "fake", "mixed"))
+    if real_data.shape != fake_data.shape:
+        raise UsageError(f"the gradient penalty needs real and generated images of one size, not "
+                         f"{tuple(real_data.shape)} and {tuple(fake_data.shape)}; use --preprocess resize_and_crop")
     share = {"real": 1.0, "fake": 0.0}.get(type)
     if share is None:
         share = torch.rand(len(real_data), 1, 1, 1, device=device, dtype=real_data.dtype)

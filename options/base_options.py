@@ -16,7 +16,7 @@ from networks.layers import INIT_TYPES
 from options.config_file import read_config
 from options.parser import Parser
 from options.record import read_record, run_name
-from options.types import natural, number_or_inf, positive, seed, size
+from options.types import natural, not_negative, number_or_inf, positive, seed, size
 from util.device import pick_device
 from util.errors import UsageError
 from util.files import inside
@@ -60,7 +60,7 @@ class BaseOptions(ABC):
         add("--norm", default="instance", choices=NORMS, help="normalisation")
         add("--no_dropout", action="store_true", help="no dropout in the generator")
         add("--init_type", default="normal", choices=INIT_TYPES, help="initialisation")
-        add("--init_gain", type=float, default=0.02, help="scale of the initial weights")
+        add("--init_gain", type=not_negative, default=0.02, help="scale of the initial weights")
 
         add("--preprocess", default="resize_and_crop", choices=PREPROCESS, help="resize, crop or neither")
         add("--load_size", type=size, default=286, help="resize to this: one number, or WIDTHxHEIGHT")
@@ -124,7 +124,7 @@ class BaseOptions(ABC):
 
         config.update(read_config(so_far().config))
         first = so_far()
-        record = read_record(first.checkpoints_dir, run_name(first))
+        record = {} if first.suffix else read_record(first.checkpoints_dir, first.name)
         values.update(self.from_record(first, record, None))
         if not Path(values.get("plugin_dir") or ".").is_dir():
             notice("plugins", f"--plugin_dir {values['plugin_dir']} of run {first.name} is no longer there")
@@ -137,9 +137,11 @@ class BaseOptions(ABC):
             model = record["options"]["model"]
             notice("one-sided", f"run {first.name} is translated by its own --model {model}")
         base = {action.dest for action in parser._actions}
-        parser = models.find_model_using_name(model).modify_commandline_options(parser, self.is_train)
+        parser = models.find_model_using_name(model).modify_commandline_options(parser, self.is_train) or parser
         dataset = data.find_dataset_using_name(so_far().dataset_mode)
-        parser = dataset.modify_commandline_options(parser, self.is_train)
+        parser = dataset.modify_commandline_options(parser, self.is_train) or parser
+        if first.suffix:  # it may mention what was not known before
+            record = read_record(first.checkpoints_dir, run_name(so_far()))
         if not {"-h", "--help"} & set(argv):
             added = {action.dest for action in parser._actions} - base
             values.update(self.from_record(so_far(), record, added))

@@ -1,5 +1,6 @@
 """--config FILE: options as `name: value` lines, YAML or JSON."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ def read_config(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        # Read as words: argparse has the types, and YAML would make `off` False and `2e-4` a string.
-        config = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        text = Path(path).read_text(encoding="utf-8")
+        # YAML is read as words: argparse has the types, and YAML would make `off` False and `2e-4` a string.
+        config = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=yaml.BaseLoader)
     except FileNotFoundError:
         raise UsageError(f"--config {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"--config {path} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict) or any(isinstance(value, dict) for value in config.values()):
         raise UsageError(f"--config {path} must be a flat list of `option: value` lines")
-    return {str(key).removeprefix("--"): value for key, value in config.items()}
+    return {str(key).removeprefix("--"): value for key, value in config.items() if value not in (None, "null", "~", "")}

@@ -62,9 +62,8 @@ class Parser(OneLineParser):
 
     def tokens(self, values: dict[str, Any]) -> list[str]:
         """Arguments that set the options known so far to these values."""
-        return [f"{action.option_strings[0]}={word}" for dest, value in values.items()
-                if (action := self.option_for(dest)) and value is not None
-                for word in (value if isinstance(value, list) else [value])]
+        return [token for dest, value in values.items() if (action := self.option_for(dest)) and value is not None
+                for token in _tokens(action, value)]
 
     def _settle_flags(self, args: Sequence[str]) -> list[str]:
         """Turn `--no_flip=true` and `--no_flip=false` into a flag that is there or not, and off by default."""
@@ -88,3 +87,17 @@ class Parser(OneLineParser):
         if self._strict and action.choices is not None and value not in action.choices:
             kind = getattr(action.choices, "kind", f"value for {action.option_strings[0]}")
             raise unknown(kind, value, map(str, action.choices))
+
+
+def _tokens(action: argparse.Action, value: Any) -> list[str]:
+    """Arguments that set one option: a list is one argument with commas, several words, or the option repeated."""
+    name = action.option_strings[0]
+    words = [str(word) for word in (value if isinstance(value, list) else [value])]
+    if isinstance(action, argparse.BooleanOptionalAction):
+        on = FLAG_WORDS.get(words[0].lower(), True)
+        return [next(option for option in action.option_strings if option.startswith("--no-") != on)]
+    if isinstance(action, argparse._CountAction):
+        return [name] * int(value)
+    if isinstance(action, argparse._AppendAction):
+        return [f"{name}={word}" for word in words]
+    return [f"{name}={','.join(words)}"] if action.nargs in (None, 0, "?") else [name, *words]

@@ -17,7 +17,7 @@ def write_record(folder, opt: argparse.Namespace, networks: dict[str, dict]) -> 
     """`train_opt.json`, the resolved options and the arguments of each network, and `train_opt.txt` for people."""
     values = {key: _plain(value) for key, value in sorted(vars(opt).items())}
     with atomic(Path(folder) / RECORD) as file:
-        json.dump({"options": values, "networks": networks}, file, indent=1)
+        json.dump({"options": values, "networks": networks}, file, indent=1, default=str)
     with atomic(Path(folder) / "train_opt.txt") as file:
         file.write("----------------- Options ---------------\n")
         file.writelines(f"{key:>25}: {value}\n" for key, value in values.items())
@@ -55,6 +55,9 @@ def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[
                                for path in sorted(folder.glob(f"{tag}_net_G*.pth"))]
     suffix = getattr(opt, "model_suffix", "") or _suffix(opt, record, there)
     arguments = recorded.get(f"G{suffix}") or _read_weights(network_file(folder, tag, f"G{suffix}"), record)
+    if suffix in ("_A", "_B"):  # it names domains as --direction does
+        trained = record.get("options", {}).get("direction", "AtoB")
+        arguments = {**arguments, "direction": trained if suffix == "_A" else {"AtoB": "BtoA", "BtoA": "AtoB"}[trained]}
     return {"model_suffix": suffix, **arguments}
 
 
@@ -74,7 +77,8 @@ def _read_weights(path: Path, record: dict[str, dict]) -> dict[str, Any]:
     if not path.exists():
         return {}
     arguments = describe(checkpoint.clean_state_dict(checkpoint.load(path), path))
-    if not arguments:
+    if "netG" not in arguments:
+        arguments = {}
         model = record.get("options", {}).get("model", "its own model")
         notice("custom", f"{path} holds a generator of a family not known here; if it does not load, test it with "
                          f"--model {model}")
@@ -88,5 +92,5 @@ def run_name(opt: argparse.Namespace) -> str:
     """--name, and --suffix with the options it mentions filled in; raises UsageError for one it can't know."""
     try:
         return f"{opt.name}_{opt.suffix.format(**vars(opt))}" if opt.suffix else opt.name
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise UsageError(f"--suffix {opt.suffix} mentions {error}, which is no option") from None

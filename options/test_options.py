@@ -6,7 +6,7 @@ from typing import Any
 from options.base_options import BaseOptions
 from options.parser import Parser
 from options.record import generator_options
-from options.types import number_or_inf
+from options.types import number_or_inf, ratio
 from util.errors import UsageError
 
 # What testing takes from the record, besides the plugins' own options.
@@ -26,7 +26,7 @@ class TestOptions(BaseOptions):
         add("--results_dir", default="./results/", help="folder of the results")
         add("--num_test", type=number_or_inf, default=float("inf"), help="how many images to translate")
         add("--eval", action="store_true", help="running statistics of batch norm, no dropout")
-        add("--aspect_ratio", type=float, default=1.0, help="width / height of the written images, relative to what "
+        add("--aspect_ratio", type=ratio, default=1.0, help="width / height of the written images, relative to what "
                                                             "the network made")
         parser.set_defaults(model="test", load_size=None)  # None: what --crop_size is
 

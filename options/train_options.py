@@ -8,7 +8,7 @@ from models.schedule import LR_POLICIES
 from networks import OBJECTIVES
 from options.base_options import BaseOptions
 from options.parser import Parser
-from options.types import natural, positive
+from options.types import fraction, natural, not_negative, positive
 from util.errors import UsageError
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
@@ -26,8 +26,8 @@ class TrainOptions(BaseOptions):
         add("--n_epochs", type=natural, default=100, help="epochs with the initial learning rate")
         add("--n_epochs_decay", type=natural, default=100, help="epochs of decay after them (linear and cosine)")
         add("--epoch_count", type=positive, default=1, help="number of the first epoch")
-        add("--lr", type=float, default=0.0002, help="initial learning rate of Adam")
-        add("--beta1", type=float, default=0.5, help="momentum of Adam")
+        add("--lr", type=not_negative, default=0.0002, help="initial learning rate of Adam")
+        add("--beta1", type=fraction, default=0.5, help="momentum of Adam")
         add("--lr_policy", default="linear", choices=LR_POLICIES, help=f"learning rate: {', '.join(LR_POLICIES)}")
         add("--lr_decay_iters", type=positive, default=50, help="epochs between the steps of --lr_policy step")
         add("--gan_mode", default="lsgan", choices=OBJECTIVES, help=f"GAN objective: {', '.join(OBJECTIVES)}")

@@ -1,5 +1,7 @@
 """Types of option values; argparse names them when a word does not fit."""
 
+import math
+
 
 def positive(word: str) -> int:
     """A whole number from 1."""
@@ -20,6 +22,27 @@ def seed(word: str) -> int:
     if natural(word) >= 2 ** 32:
         raise ValueError(word)
     return int(word)
+
+
+def not_negative(word: str) -> float:
+    """A finite number from 0."""
+    if not 0 <= float(word) < math.inf:
+        raise ValueError(word)
+    return float(word)
+
+
+def fraction(word: str) -> float:
+    """A number from 0 to below 1."""
+    if not 0 <= float(word) < 1:
+        raise ValueError(word)
+    return float(word)
+
+
+def ratio(word: str) -> float:
+    """A number from a hundredth to a hundred."""
+    if not 0.01 <= float(word) <= 100:
+        raise ValueError(word)
+    return float(word)
 
 
 def number_or_inf(word: str) -> float:

@@ -172,7 +172,8 @@ def test_the_learning_rate_of_a_continued_run_is_that_of_its_epoch(strips):
     model = create_model(
         TrainOptions().parse(["--continue_train", "--n_epochs", "4", "--lr", "0.01", "--beta1", "0.9"])
     )
-    assert model.setup(model.opt)["epoch"] == 3
+    model.setup(model.opt)
+    assert model.counters["epoch"] == 3
     assert model.learning_rate() == 0.01
     assert model.optimizer_G.param_groups[0]["betas"] == (0.9, 0.999)
 

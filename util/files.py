@@ -1,6 +1,7 @@
 """Files that are whole or not there, and paths that stay where they belong."""
 
 import os
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +13,9 @@ def atomic(path, mode: str = "w"):
     """Open a file beside `path` that takes its place when the block ends, so a reader sees the old one or the new."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")  # short: the name may be as long as allowed
     try:
-        with open(beside, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
+        with open(beside, mode, **({} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"})) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -43,8 +43,9 @@ class HTML:
         """A row of pictures, by their paths below `images`, each with a caption and a file it links to."""
         row = self.doc.add(tags.div(cls="row"))
         for image, text, link in zip(ims, txts, links, strict=True):
-            picture = tags.img(src=f"images/{quote(image)}", width=width, loading="lazy", alt=text)
-            row.add(tags.figure(tags.a(picture, href=f"images/{quote(link)}"), tags.figcaption(text)))
+            source, target = (f"images/{quote(file, errors='surrogateescape')}" for file in (image, link))
+            picture = tags.img(src=source, width=width, loading="lazy", alt=text)
+            row.add(tags.figure(tags.a(picture, href=target), tags.figcaption(text)))
 
     def save(self) -> None:
         """Write the page in place of the last one."""

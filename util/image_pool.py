@@ -4,6 +4,8 @@ import random
 
 import torch
 
+from util.errors import UsageError
+
 
 class ImagePool:
     """Buffer of `pool_size` images: half of what is asked for comes from the past (Shrivastava et al. 2017, 2.3)."""
@@ -16,7 +18,11 @@ class ImagePool:
         """(N, C, H, W) -> (N, C, H, W): each image itself or, once the pool is full, maybe an older one it replaces."""
         if self.pool_size == 0:
             return images
-        return torch.stack([self._exchange(image) for image in images.detach()])
+        chosen = [self._exchange(image) for image in images.detach()]
+        if len({image.shape for image in chosen}) > 1:
+            raise UsageError("a batch with images from the pool needs one size; use --batch_size 1, --pool_size 0, or "
+                             "--preprocess resize_and_crop")
+        return torch.stack(chosen)
 
     def _exchange(self, image: torch.Tensor) -> torch.Tensor:
         if len(self.images) < self.pool_size:

@@ -34,7 +34,7 @@ def find_class(package: str, kind: str, name: str, base: type) -> type:
         return _dotted(name, base)
     if name not in plugin_names(package, kind):
         raise unknown(kind, name, plugin_names(package, kind))
-    module = importlib.import_module(f"{package}.{name}_{kind}")
+    module = _import(f"{package}.{name}_{kind}", name)
     wanted = f"{name}{kind}".replace("_", "").lower()
     classes = [c for c in vars(module).values()
                if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__]
@@ -50,10 +50,15 @@ def _dotted(name: str, base: type) -> type:
     module_name, _, class_name = name.partition(":")
     if "" not in sys.path:
         sys.path.append("")  # a package in the folder the user is in
-    try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"'{name}': {error}; is its folder on PYTHONPATH?") from error
+    found = getattr(_import(module_name, name), class_name, None)
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UsageError(f"'{name}' is not a subclass of {base.__name__}; write package.module:Class")
     return found
+
+
+def _import(module_name: str, name: str):
+    try:
+        return importlib.import_module(module_name)
+    except (ImportError, TypeError, ValueError) as error:
+        raise UsageError(f"'{name}' can't be imported: {error}; is a library missing, or its folder not on "
+                         f"PYTHONPATH?") from error

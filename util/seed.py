@@ -11,7 +11,7 @@ import torch
 
 def derive(*parts) -> int:
     """A 32-bit seed from numbers and names; the same on every machine."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=4).digest()
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode("utf-8", "surrogateescape"), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
