@@ -58,7 +58,8 @@ def _read_tiff(path: str, channels: int) -> np.ndarray | None:
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         samples, single = page.samplesperpixel, len(file.pages) == 1
-        ordinary = page.bitspersample == 1 or (page.dtype == np.uint8 and samples <= 4 and (samples, channels) != (2, 2))
+        kept = page.dtype == np.uint8 and samples <= 4 and (samples, channels) != (2, 2)
+        ordinary = page.bitspersample == 1 or kept
         if single and ordinary:
             return None
         try:

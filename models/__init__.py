@@ -35,5 +35,6 @@ def refuse_retired_overrides(model: type[BaseModel]) -> None:
         overridden = any(name in vars(cls) for cls in below)
         if hasattr(ours, name) or (own_step if overridden else name not in called):
             continue
-        raise UsageError(f"{model.__name__} {'overrides' if overridden else 'calls'} {name}, which {ours.__name__} does "
-                         f"not have; override generator_loss or discriminator_loss, which return the loss")
+        verb = "overrides" if overridden else "calls"
+        raise UsageError(f"{model.__name__} {verb} {name}, which {ours.__name__} does not have; override "
+                         f"generator_loss or discriminator_loss, which return the loss")

@@ -127,6 +127,10 @@ class BaseModel(nn.Module, ABC):
             self.resume()
         self.print_networks(opt.verbose)
 
+    def eval(self) -> "BaseModel":
+        """Evaluation mode, also for a plugin with a `train` of its own."""
+        return nn.Module.train(self, False)
+
     def test(self) -> None:
         """Translate the input: the same image gives the same result, whatever the batch and the order."""
         seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths]
