@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, picture, train_options, write
+from conftest import ROOT, picture, run_test, run_train, train_options, write
 
 from data import create_dataset
 from options.test_options import TestOptions
@@ -17,6 +17,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def code(page):
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
+
+
+def test_the_classic_model_of_the_page_trains_and_translates(strips):
+    classic = next(block for block in code("model_plugin.md") if "from .base_model import" in block)
+    Path("my_plugins").mkdir()
+    Path("my_plugins/listed_model.py").write_text(classic)
+    run_train("--model", "listed", "--plugin_dir", "my_plugins", "--dataroot", strips)
+    assert "G_pixel" in Path("checkpoints/experiment_name/loss_log.txt").read_text()
+    assert run_test("--dataroot", f"{strips}/test") == 0
 
 
 def test_the_dataset_of_the_page_is_the_template(tmp_path):
