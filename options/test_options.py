@@ -28,7 +28,8 @@ class TestOptions(BaseOptions):
         add("--eval", action="store_true", help="running statistics of batch norm, no dropout")
         add("--aspect_ratio", type=ratio, default=1.0, help="width / height of the written images, relative to what "
                                                             "the network made")
-        parser.set_defaults(model="test", load_size=None)  # None: what --crop_size is
+        parser.set_defaults(model="test", load_size=None)
+        parser.option_for("load_size").help = "resize to this; what --crop_size is, unless given"
 
     def from_record(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
         options = record.get("options", {})
