@@ -4,6 +4,7 @@ import glob
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[s
     return rows
 
 
-def write_visual(folder: Path, name: str, value, values: ValueRange, source: str, aspect_ratio: float) -> str:
+def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, aspect_ratio: float) -> str:
     """`<name>.png`, and beside it what PNG can't hold: .npy for an .npy source, else .tif. Returns the exact file."""
     inside(folder, f"{name}.png", "result")
     if not torch.is_tensor(value):

@@ -1,6 +1,7 @@
 """What every dataset plugin shares. See docs/dataset_plugin.md for how to write one."""
 
 from abc import ABC, abstractmethod
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class BaseDataset(Dataset, ABC):
     """
 
     @staticmethod
-    def modify_commandline_options(parser, is_train: bool):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         """Add the dataset's options, change defaults with `parser.set_defaults`, and return the parser."""
         return parser
 
@@ -47,7 +48,7 @@ class BaseDataset(Dataset, ABC):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Read one sample; random choices may use `random`, NumPy or torch, which are seeded for it."""
 
-    def list_images(self, folder) -> list[str]:
+    def list_images(self, folder: str | Path) -> list[str]:
         """The images below a folder, sorted and counted aloud; raises UsageError when there is none."""
         paths = make_dataset(str(folder))
         if not paths:

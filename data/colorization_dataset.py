@@ -1,5 +1,6 @@
 """Colour photographs of `train/` as lightness (A) and colour (B) in the Lab space."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ class ColorizationDataset(BaseDataset):
     """A is L (1, H, W), B is ab (2, H, W), both scaled to [-1, 1]: L covers 0..100, ab -110..110."""
 
     @staticmethod
-    def modify_commandline_options(parser, is_train: bool):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(input_nc=1, output_nc=2, direction="AtoB")
         return parser
 

@@ -27,7 +27,7 @@ def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
     return sorted(found)[:None if max_dataset_size == float("inf") else int(max_dataset_size)]
 
 
-def contents(folder) -> str:
+def contents(folder: str | Path) -> str:
     """What is in a folder, in a few words for an error message."""
     folder = Path(folder)
     if not folder.is_dir():

@@ -28,7 +28,7 @@ class Geometry:
     crop: tuple[int, int, int, int] | None   # (x, y, width, height)
     flip: bool
 
-    def __call__(self, array: np.ndarray, method=Image.Resampling.BICUBIC) -> np.ndarray:
+    def __call__(self, array: np.ndarray, method: int = Image.Resampling.BICUBIC) -> np.ndarray:
         """(H, W, C) -> (H', W', C), the same depth."""
         array = resize(array, self.resize, method)
         if self.crop:
@@ -75,7 +75,7 @@ def trained_size(opt) -> tuple[int, int] | None:
     return width_height(opt.load_size) if "resize" in opt.preprocess else None
 
 
-def resize(array: np.ndarray, size: tuple[int, int], method=Image.Resampling.BICUBIC) -> np.ndarray:
+def resize(array: np.ndarray, size: tuple[int, int], method: int = Image.Resampling.BICUBIC) -> np.ndarray:
     """(H, W, C) -> (height, width, C) for size (width, height); depths Pillow has no mode for go channel by channel."""
     if array.shape[1::-1] == tuple(size):
         return array
@@ -98,7 +98,7 @@ def get_params(opt, size: tuple[int, int]) -> dict:
     return {"crop_pos": geometry.crop[:2] if geometry.crop else (0, 0), "flip": geometry.flip}
 
 
-def get_transform(opt, params: dict | None = None, grayscale: bool = False, method=Image.Resampling.BICUBIC,
+def get_transform(opt, params: dict | None = None, grayscale: bool = False, method: int = Image.Resampling.BICUBIC,
                   convert: bool = True) -> "Transform":
     """From a Pillow image to a (C, H, W) tensor in [-1, 1], or to an image again without `convert`."""
     return Transform(opt, params, grayscale, method, convert)

@@ -1,6 +1,7 @@
 """What every model plugin shares. See docs/model_plugin.md for how to write one."""
 
 from abc import ABC, abstractmethod
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ class BaseModel(nn.Module, ABC):
     """
 
     @staticmethod
-    def modify_commandline_options(parser, is_train: bool):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         """Add the model's options, change defaults with `parser.set_defaults`, and return the parser."""
         return parser
 
@@ -285,7 +286,7 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def load_network(net: nn.Module, state: Any, path) -> None:
+def load_network(net: nn.Module, state: Any, path: str | Path) -> None:
     """Load a state_dict, also an old one; raises UsageError that names the options which explain a mismatch."""
     if not isinstance(state, dict) or state.keys() != net.state_dict().keys():
         state = checkpoint.clean_state_dict(state, path)

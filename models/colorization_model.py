@@ -1,5 +1,7 @@
 """Colorization: pix2pix from lightness to colour in the Lab space (Zhang et al. 2016)."""
 
+from argparse import ArgumentParser
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ class ColorizationModel(Pix2PixModel):
     one_sided = False  # what enters and leaves are parts of a Lab image
 
     @staticmethod
-    def modify_commandline_options(parser, is_train: bool):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         Pix2PixModel.modify_commandline_options(parser, is_train)
         parser.set_defaults(dataset_mode="colorization", input_nc=1, output_nc=2)
         return parser

@@ -1,5 +1,7 @@
 """CycleGAN: image-to-image translation without pairs (Zhu et al. 2017)."""
 
+from argparse import ArgumentParser
+
 from torch import Tensor, nn
 
 from models.base_model import BaseModel, frozen
@@ -16,7 +18,7 @@ class CycleGANModel(BaseModel):
     """
 
     @staticmethod
-    def modify_commandline_options(parser, is_train: bool):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(no_dropout=True, dataset_mode="unaligned")
         if is_train:
             parser.add_argument("--lambda_A", type=float, default=10.0, help="weight of the cycle loss A -> B -> A")

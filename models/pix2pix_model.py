@@ -1,5 +1,7 @@
 """pix2pix: image-to-image translation from pairs (Isola et al. 2017)."""
 
+from argparse import ArgumentParser
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ class Pix2PixModel(BaseModel):
     """An L1 loss keeps the generator near the ground truth, a conditional discriminator keeps it sharp (equation 4)."""
 
     @staticmethod
-    def modify_commandline_options(parser, is_train: bool):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(norm="batch", netG="unet_256", dataset_mode="aligned")
         if is_train:
             parser.set_defaults(pool_size=0, gan_mode="vanilla")

@@ -1,5 +1,6 @@
 """One-sided translation with the generator of any trained run."""
 
+from argparse import ArgumentParser
 from typing import Any
 
 from models.base_model import BaseModel
@@ -13,7 +14,7 @@ class TestModel(BaseModel):
     __test__ = False  # pytest would collect it
 
     @staticmethod
-    def modify_commandline_options(parser, is_train: bool):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         if is_train:
             raise UsageError("--model test can't be trained; use --model cycle_gan or --model pix2pix")
         parser.set_defaults(dataset_mode="single")

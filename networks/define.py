@@ -1,5 +1,7 @@
 """Networks by name: the registries that network files add to, and `define_G` and `define_D` to build from them."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from networks.layers import get_norm_layer, init_net
@@ -18,7 +20,7 @@ def define_G(
     use_dropout: bool = False,
     init_type: str = "normal",
     init_gain: float = 0.02,
-    gpu_ids=(),                         # as plugins of the reference pass it; no effect
+    gpu_ids: Sequence[int] = (),                         # as plugins of the reference pass it; no effect
 ) -> nn.Module:
     """Build and initialise a generator; `net.arguments` remembers what it was built with."""
     net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
@@ -36,7 +38,7 @@ def define_D(
     norm: str = "batch",
     init_type: str = "normal",
     init_gain: float = 0.02,
-    gpu_ids=(),                         # as plugins of the reference pass it; no effect
+    gpu_ids: Sequence[int] = (),                         # as plugins of the reference pass it; no effect
 ) -> nn.Module:
     """Build and initialise a discriminator; `net.arguments` remembers what it was built with."""
     net = DISCRIMINATORS.build(netD, input_nc=input_nc, ndf=ndf, n_layers=n_layers_D, norm_layer=get_norm_layer(norm))

@@ -1,5 +1,6 @@
 """Run a network for translation: each image by itself, repeatably, and leave no trace in the network."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -10,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
-def translating(model: nn.Module, seeds: list[int], device: torch.device, evaluate: bool = False):
+def translating(model: nn.Module, seeds: list[int], device: torch.device, evaluate: bool = False) -> Iterator[None]:
     """Inside the block, what a network makes of an image depends on its weights, the image and its seed alone.
 
     Batch norm takes each image's own statistics and keeps its running ones; dropout stays on, drawn for image i from

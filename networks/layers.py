@@ -1,7 +1,7 @@
 """What the network families share: norms, initialisation, padding to a size they can take."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0
             init.constant_(module.bias.data, 0.0)
 
 
-def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02, gpu_ids=()) -> nn.Module:
+def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02, gpu_ids: Sequence = ()) -> nn.Module:
     """Initialise the weights and return the network; `gpu_ids`, which plugins of the reference pass, has no effect."""
     init_weights(net, init_type, init_gain)
     return net

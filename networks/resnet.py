@@ -61,7 +61,7 @@ class ResnetBlock(nn.Module):
             raise unknown("padding", padding_type, PADDINGS)
         pad = PADDINGS[padding_type]
 
-        def convolution():
+        def convolution() -> list[nn.Module]:
             return [*([pad(1)] if pad else []), nn.Conv2d(dim, dim, 3, padding=0 if pad else 1, bias=use_bias),
                     norm_layer(dim)]
 

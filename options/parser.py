@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from util.cli import OneLineParser
 from util.errors import UsageError, did_you_mean, unknown
@@ -22,7 +22,7 @@ class Parser(OneLineParser):
         self.argv = list(argv)
         self._strict = False
 
-    def add_argument(self, *names, **kwargs):
+    def add_argument(self, *names: str, **kwargs) -> argparse.Action:
         for name in names:
             if name in self._option_string_actions:
                 notice(f"replaced {name}", f"{name} is replaced by a plugin's option of the same name")
@@ -50,7 +50,7 @@ class Parser(OneLineParser):
             self.refuse(rest[0].split("=")[0], f"--model {getattr(opt, 'model', '')}")
         return opt
 
-    def refuse(self, word: str, place: str):
+    def refuse(self, word: str, place: str) -> NoReturn:
         """Raise UsageError for an unknown option."""
         known = [name for name in self._option_string_actions if name.startswith("--")]
         hint = did_you_mean(word, known) if word.startswith("-") else ""

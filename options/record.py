@@ -13,7 +13,7 @@ from util.notices import notice
 from util.run_files import RECORD, checkpoint_tag, network_file, run_folder
 
 
-def write_record(folder, opt: argparse.Namespace, networks: dict[str, dict]) -> None:
+def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str, dict]) -> None:
     """`train_opt.json`, the resolved options and the arguments of each network, and `train_opt.txt` for people."""
     values = {key: _plain(value) for key, value in sorted(vars(opt).items())}
     with atomic(Path(folder) / RECORD) as file:

@@ -10,7 +10,7 @@ from util.errors import UsageError
 from util.files import atomic
 
 
-def save(value: Any, path) -> None:
+def save(value: Any, path: str | Path) -> None:
     """Serialise first, then write: a full disk shows as OSError and the old file stays."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -18,7 +18,7 @@ def save(value: Any, path) -> None:
         file.write(buffer.getbuffer())
 
 
-def load(path) -> Any:
+def load(path: str | Path) -> Any:
     """Read a checkpoint onto the CPU; raises UsageError when it is missing, truncated or not a checkpoint."""
     path = Path(path)
     if not path.is_file():
@@ -38,7 +38,7 @@ def _present(folder: Path) -> str:
     return f" In that folder: {', '.join(found[:8]) or 'no .pth file'}{', ...' if len(found) > 8 else ''}"
 
 
-def clean_state_dict(state: Any, path="checkpoint") -> dict[str, torch.Tensor]:
+def clean_state_dict(state: Any, path: str | Path = "checkpoint") -> dict[str, torch.Tensor]:
     """A network's state_dict without what old tools left in it: wrapper prefixes and statistics of instance norm.
 
     Instance norm has kept no running statistics since PyTorch 0.4; files from before hold `running_mean` without the

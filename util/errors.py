@@ -11,7 +11,7 @@ class UsageError(Exception):
 class ImageError(UsageError):
     """One image that can't be used; test.py skips it and goes on."""
 
-    def __init__(self, path, problem: str):
+    def __init__(self, path: object, problem: str):
         super().__init__(path, problem)  # both in args, so that it survives pickling between processes
         self.path = str(path)
         self.problem = problem

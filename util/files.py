@@ -2,14 +2,16 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from util.errors import UsageError
 
 
 @contextmanager
-def atomic(path, mode: str = "w"):
+def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Open a file beside `path` that takes its place when the block ends, so a reader sees the old one or the new."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +26,7 @@ def atomic(path, mode: str = "w"):
         beside.unlink(missing_ok=True)
 
 
-def inside(folder, name: str, what: str) -> Path:
+def inside(folder: str | Path, name: str, what: str) -> Path:
     """`folder/name`; raises UsageError when that is not below the folder."""
     folder = Path(folder)
     path = folder / name

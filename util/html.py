@@ -21,7 +21,7 @@ figcaption { color: #666; padding-top: 2px } img { display: block; image-renderi
 class HTML:
     """`<web_dir>/index.html` and `<web_dir>/images`; everything written is escaped."""
 
-    def __init__(self, web_dir, title: str):
+    def __init__(self, web_dir: str | Path, title: str):
         self.web_dir, self.title = Path(web_dir), title
         self.img_dir = self.web_dir / "images"
         self.img_dir.mkdir(parents=True, exist_ok=True)

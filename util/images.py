@@ -71,7 +71,7 @@ def tensor2im(image: Any, imtype: type = np.uint8) -> np.ndarray:
     return (array[:, :, :3] if array.shape[2] >= 3 else np.repeat(array[:, :, :1], 3, axis=2)).astype(imtype)
 
 
-def save_image(image: np.ndarray, path, aspect_ratio: float = 1.0) -> None:
+def save_image(image: np.ndarray, path: str | Path, aspect_ratio: float = 1.0) -> None:
     """Write (H, W), (H, W, 1) or (H, W, 3) uint8 or (H, W) uint16; a ratio above 1 makes it wider, below 1 taller."""
     picture = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     width, height = picture.size
@@ -82,7 +82,7 @@ def save_image(image: np.ndarray, path, aspect_ratio: float = 1.0) -> None:
         picture.save(file, format=Image.registered_extensions().get(Path(path).suffix.lower(), "PNG"))
 
 
-def save_exact(array: np.ndarray, path) -> None:
+def save_exact(array: np.ndarray, path: str | Path) -> None:
     """Write (H, W, C) of any depth as .npy or .tif, by the path's ending."""
     with atomic(path, "wb") as file:
         if Path(path).suffix == ".npy":

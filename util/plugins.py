@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from util.errors import UsageError, unknown
 
@@ -56,7 +57,7 @@ def _dotted(name: str, base: type) -> type:
     return found
 
 
-def _import(module_name: str, name: str):
+def _import(module_name: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except (ImportError, TypeError, ValueError) as error:

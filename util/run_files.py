@@ -18,6 +18,6 @@ def checkpoint_tag(opt) -> str:
     return f"iter_{opt.load_iter}" if opt.load_iter > 0 else str(opt.epoch)
 
 
-def network_file(folder, tag: str | int, name: str) -> Path:
+def network_file(folder: str | Path, tag: str | int, name: str) -> Path:
     """`<tag>_net_<name>.pth` in a run's folder; raises UsageError for a tag that leads elsewhere."""
     return inside(folder, f"{tag}_net_{name}.pth", "checkpoint")

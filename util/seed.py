@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 
-def derive(*parts) -> int:
+def derive(*parts: object) -> int:
     """A 32-bit seed from numbers and names; the same on every machine."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode("utf-8", "surrogateescape"), digest_size=4).digest()
     return int.from_bytes(digest, "little")
@@ -37,7 +38,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 @contextmanager
-def seeded(seed: int):
+def seeded(seed: int) -> Iterator[None]:
     """Python, NumPy and torch (CPU) draw from `seed` inside the block and go on as before after it."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)

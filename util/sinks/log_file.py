@@ -12,7 +12,7 @@ from util.sinks import Sink
 class LogFile(Sink):
     """Appends line by line."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.text, self.jsonl = Path(folder) / "loss_log.txt", Path(folder) / "loss_log.jsonl"
         self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
 
@@ -33,7 +33,7 @@ def log_line(at: Progress, values: dict[str, float]) -> str:
     return f"(epoch: {at.epoch}, iters: {at.iters}, time: {at.time:.3f}, data: {at.data:.3f}) {losses}"
 
 
-def read_log(folder) -> list[dict[str, Any]]:
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """The points of loss_log.jsonl in order, without a truncated last line.
 
     A run that was resumed from an earlier point, or started again, replaces what its log has from there on.

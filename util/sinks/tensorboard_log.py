@@ -1,5 +1,7 @@
 """Event files for TensorBoard."""
 
+from pathlib import Path
+
 import numpy as np
 
 from util.progress import Progress
@@ -9,7 +11,7 @@ from util.sinks import Sink
 class TensorBoardLog(Sink):
     """Losses and pictures over the number of images, in `<run>/tensorboard`."""
 
-    def __init__(self, folder, images_every: int):
+    def __init__(self, folder: str | Path, images_every: int):
         from torch.utils.tensorboard import SummaryWriter
 
         self.images_every = images_every
