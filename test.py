@@ -35,7 +35,7 @@ def test(opt) -> int:
     rows: dict[str, dict[str, str]] = {}
     with tqdm(total=len(loader), unit="img", disable=None) as bar:
         for batch in loader:
-            model.image_paths = batch["A_paths"]  # for a plugin that does not set them
+            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             model.set_input(batch)
             model.test()
             rows.update(write_batch(opt, model, page.img_dir, result_names(opt, model, batch, loader.dataset.roots)))
@@ -54,7 +54,7 @@ def test(opt) -> int:
 
 def natural(name: str) -> list[str | int]:
     """For sorting: 2 before 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def results_folder(opt) -> Path:

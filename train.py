@@ -17,6 +17,7 @@ from util.errors import UsageError
 from util.images import tensor2im
 from util.progress import Means, Progress
 from util.seed import seed_all
+from util.signals import Stopped, StopRequests
 from util.sinks import Background, Sinks
 from util.sinks.console import Console
 from util.sinks.log_file import LogFile
@@ -43,23 +44,24 @@ def train(opt) -> BaseModel:
     write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
     done = (progress.epoch - 1) * len(loader) + progress.iters
     with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
-            make_sinks(opt, model, bar) as sinks:
+            make_sinks(opt, model, bar) as sinks, StopRequests() as stop:
         try:
-            run_epochs(opt, loader, model, progress, last, bar, sinks)
-        except UsageError:  # an image can't be read: that is between two steps
+            run_epochs(opt, loader, model, progress, last, bar, sinks, stop)
+        except (UsageError, Stopped):  # an image can't be read, or a signal came: both are between two steps
             if progress.total_iters:
                 save_latest(model, progress)
             raise
     return model
 
 
-def run_epochs(opt, loader: Loader, model: BaseModel, progress: Progress, last: int, bar: tqdm, sinks: Sinks) -> None:
+def run_epochs(opt, loader: Loader, model: BaseModel, progress: Progress, last: int, bar: tqdm, sinks: Sinks,
+               stop: StopRequests) -> None:
     """Train from where `progress` stands to the end of the last epoch."""
     while progress.epoch <= last:
         loader.set_epoch(progress.epoch, progress.iters)
         means = Means()
         for batch in progress.batches(loader):
-            model.image_paths = batch["A_paths"]  # for a plugin that does not set them
+            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             model.set_input(batch)
             model.optimize_parameters()
             images = len(model.get_image_paths())
@@ -75,6 +77,8 @@ def run_epochs(opt, loader: Loader, model: BaseModel, progress: Progress, last: 
                 if opt.save_by_iter:
                     model.save_networks(f"iter_{progress.total_iters}")
                 save_latest(model, progress)
+            if stop.number:
+                raise Stopped(stop.number)
         end_epoch(opt, model, progress, means.read(), last)
 
 

@@ -1,18 +1,23 @@
 """Trainings from start to end, resumed, and what they leave behind."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import cli, picture, run_on, run_test, run_train, write
+from conftest import ROOT, TINY, cli, picture, run_on, run_test, run_train, write
 
 from models import create_model, find_model_using_name
 from options.train_options import TrainOptions
 from util.errors import UsageError
+from util.signals import Stopped
 
 RUN = Path("checkpoints/experiment_name")
 
@@ -176,6 +181,51 @@ def test_the_learning_rate_of_a_continued_run_is_that_of_its_epoch(strips):
     assert model.counters["epoch"] == 3
     assert model.learning_rate() == 0.01
     assert model.optimizer_G.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_training_after_its_step_and_loses_nothing(strips, number):
+    argv = ("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "2", "--batch_size", "2")
+    whole = run_train(*argv, "--name", "whole")
+    model = find_model_using_name("pix2pix")
+    step, before = model.optimize_parameters, signal.getsignal(number)
+
+    def signalled(self):
+        os.kill(os.getpid(), number)
+        step(self)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stopped:
+        patch.setattr(model, "optimize_parameters", signalled)
+        run_train(*argv, "--name", "parts")
+    assert stopped.value.exit_code == 128 + number
+    assert signal.getsignal(number) is before
+    assert equal(weights(whole), weights(run_on("--name", "parts")))
+
+
+def test_a_second_ctrl_c_ends_at_once(strips):
+    model = find_model_using_name("pix2pix")
+
+    def signalled(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(model, "optimize_parameters", signalled)
+        run_train("--model", "pix2pix", "--dataroot", strips)
+
+
+def test_the_exit_code_of_a_signal_tells_which(strips):
+    script = [sys.executable, str(ROOT / "train.py"), "--model", "pix2pix", "--dataroot", strips, *TINY]
+    process = subprocess.Popen([*script, "--n_epochs", "100000", "--num_threads", "2"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    while not process.stdout.readline().startswith("end of epoch"):
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM and saved" in errors
+    assert "Traceback" not in errors
+    assert (RUN / "latest_state.pth").exists()
 
 
 def test_a_broken_image_costs_no_step(strips):

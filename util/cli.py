@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from util.errors import UsageError
+from util.signals import Stopped
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -17,7 +18,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
-    """Run a script's main on its arguments and exit: with what it returns, 2 for bad input, 130 for Ctrl-C."""
+    """Run a main on its arguments and exit: with what it returns, 2 for bad input, 128 + the number of a signal."""
     argv = sys.argv[1:]
     try:
         sys.exit(main(argv))
@@ -26,6 +27,9 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
