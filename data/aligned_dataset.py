@@ -27,7 +27,9 @@ class AlignedDataset(BaseDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path_A, path_B = self.pairs[index]
-        image_A, image_B = self.read("A", path_A), self.read("B", path_B)
+        image_A = self.read("A", path_A)
+        one_read = self.strips and self.channels["A"] == self.channels["B"]
+        image_B = image_A if one_read else self.read("B", path_B)
         if self.strips:
             half, odd = divmod(image_A.shape[1], 2)
             if odd:
