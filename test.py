@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from data import create_dataset
 from data.image_folder import is_image_file
+from data.transforms import trained_size
 from models import BaseModel, create_model
 from options.test_options import TestOptions
 from util.cli import run
@@ -30,9 +31,11 @@ def test(opt) -> int:
     model.setup(opt)
     if opt.eval:
         model.eval()
+    if size := trained_size(opt):
+        print(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their size")
     folder = results_folder(opt)
     page = HTML(folder, f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, tuple[str, str]]] = {}
     with tqdm(total=len(loader), unit="img", disable=None) as bar:
         for batch in loader:
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
@@ -42,9 +45,10 @@ def test(opt) -> int:
             bar.update(len(model.get_image_paths()))
     for name, files in sorted(rows.items(), key=lambda row: natural(row[0])):
         page.add_header(name)
-        shown = [f"{name}_{label}.png" for label in files]
-        page.add_images(shown, list(files), list(files.values()), opt.display_winsize)
-    page.save()
+        shown, exact = zip(*files.values(), strict=True)
+        page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
+    if rows:
+        page.save()
     for error in loader.errors:
         print(f"skipped {error}", file=sys.stderr)
     print(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
@@ -64,9 +68,9 @@ def results_folder(opt) -> Path:
     return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
 
 
-def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[str, dict[str, str]]:
-    """Write every visual of every image; returns result name -> label -> file below `folder`."""
-    rows: dict[str, dict[str, str]] = {}
+def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[str, dict[str, tuple[str, str]]]:
+    """Write every visual of every image; returns result name -> label -> (picture to show, exact file)."""
+    rows: dict[str, dict[str, tuple[str, str]]] = {}
     visuals = model.get_current_visuals()
     for i, (name, path) in enumerate(zip(names, model.get_image_paths(), strict=True)):
         rows[name] = {}
@@ -81,21 +85,27 @@ def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[s
     return rows
 
 
-def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, aspect_ratio: float) -> str:
-    """`<name>.png`, and beside it what PNG can't hold: .npy for an .npy source, else .tif. Returns the exact file."""
+def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, ratio: float) -> tuple[str, str]:
+    """Write `<name>.png`, and what PNG can't hold as .npy for an .npy source, else .tif.
+
+    Returns (picture of 8 bits for the page, exact file), both below `folder`.
+    """
     inside(folder, f"{name}.png", "result")
     if not torch.is_tensor(value):
-        save_image(np.asarray(value).astype(np.uint8), folder / f"{name}.png", aspect_ratio)
-        return f"{name}.png"
+        save_image(np.asarray(value).astype(np.uint8), folder / f"{name}.png", ratio)
+        return f"{name}.png", f"{name}.png"
     array, from_npy = values.to_array(value), source.lower().endswith(".npy")
-    png = [("uint8", 1), ("uint8", 3), ("uint8", 4), *([] if from_npy else [("uint16", 1)])]
-    if (values.depth, array.shape[2]) in png:
-        save_image(array, folder / f"{name}.png", aspect_ratio)
-        return f"{name}.png"
-    exact = f"{name}{'.npy' if from_npy else '.tif'}"
-    save_exact(array, folder / exact)
-    save_image(tensor2im(value), folder / f"{name}.png", aspect_ratio)
-    return exact
+    if values.depth == "uint8" and array.shape[2] in (1, 3, 4):
+        save_image(array, folder / f"{name}.png", ratio)
+        return f"{name}.png", f"{name}.png"
+    if values.depth == "uint16" and array.shape[2] == 1 and not from_npy:
+        shown, exact = f"{name}_8bit.png", f"{name}.png"  # a browser shows 16 bits without regard to their range
+        save_image(array, folder / exact, ratio)
+    else:
+        shown, exact = f"{name}.png", f"{name}{'.npy' if from_npy else '.tif'}"
+        save_exact(array, folder / exact)
+    save_image(tensor2im(value), folder / shown, ratio)
+    return shown, exact
 
 
 def result_names(opt, model: BaseModel, batch: dict, roots: list[str]) -> list[str]:

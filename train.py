@@ -1,6 +1,7 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from options.train_options import TrainOptions
 from util.cli import run
 from util.errors import UsageError
 from util.images import tensor2im
+from util.notices import notice
 from util.progress import Means, Progress
+from util.run_files import STATE
 from util.seed import seed_all
 from util.signals import Stopped, StopRequests
 from util.sinks import Background, Sinks
@@ -39,8 +42,12 @@ def train(opt) -> BaseModel:
     progress = Progress(**(model.counters or {"epoch": opt.epoch_count}))
     last = opt.n_epochs + opt.n_epochs_decay
     if progress.epoch > last:
-        print(f"run {opt.name} is finished: {last} epochs are done; a larger --n_epochs goes on")
+        print(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a larger "
+              f"--n_epochs goes on")
         return model
+    if not opt.continue_train and (Path(model.save_dir) / STATE).exists():
+        notice("again", f"run {opt.name} exists: its `latest` is replaced; --continue_train goes on with it, another "
+                        f"--name keeps it")
     write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
     done = (progress.epoch - 1) * len(loader) + progress.iters
     with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \

@@ -32,6 +32,7 @@ class Loader:
             _Samples(dataset, opt), sampler=self.order, num_workers=workers,
             batch_size=opt.batch_size if opt.isTrain else 1, collate_fn=_stack if opt.isTrain else _keep,
             generator=torch.Generator().manual_seed(opt.seed),  # else it draws from the training's
+            worker_init_fn=_leave_group,
             persistent_workers=opt.isTrain and workers > 0, pin_memory=opt.device.type == "cuda",
         )
 
@@ -57,6 +58,12 @@ class Loader:
                 raise error
             else:
                 self.errors.append(error)
+
+
+def _leave_group(_: int) -> None:
+    """A signal to the group, as Ctrl-C is, reaches only the main process, which finishes its step first."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 class EpochOrder(Sampler):

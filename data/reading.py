@@ -111,8 +111,8 @@ def _from_pillow(image: Image.Image, file_format: str | None, channels: int, pat
     target = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
     if mode not in ("L", "RGB", target):
         notice(f"mode {mode}", f"{path} is a {mode} image and is read as {target} (further ones too)")
-    elif mode == "L" and target == "RGB":
-        notice("grey", f"{path} is grey and becomes a colour image with three equal channels (further ones too)")
+    if mode == "L" and target == "RGB":
+        return _as_picture(np.asarray(image))
     if target == "RGBA" and image.mode != "RGBA":
         return _as_picture(np.asarray(image))  # an alpha channel that is not there can't be made up
     return _as_picture(np.asarray(image.convert(target)))
@@ -123,6 +123,8 @@ def _with_channels(array: np.ndarray, channels: int, path: str) -> np.ndarray:
     if found == channels:
         return array
     if found == 1 and channels == 3:
+        notice("grey", f"{path} is grey and gets three equal channels (further ones too); for grey images train with "
+                       f"--input_nc 1 --output_nc 1")
         return np.repeat(array, 3, axis=2)
     if found == 4 and channels == 3:
         notice("alpha", f"{path} has four channels, the last is dropped (further ones too)")

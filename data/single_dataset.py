@@ -10,7 +10,7 @@ from util.errors import UsageError
 
 
 class SingleDataset(BaseDataset):
-    """The images of --dataroot, which is the source of --direction."""
+    """The images of --dataroot, the source of --direction; of a two-sided data root, its folder of that side."""
 
     def __init__(self, opt):
         super().__init__(opt)
@@ -23,7 +23,8 @@ class SingleDataset(BaseDataset):
 
     def _list(self, root: str) -> list[str]:
         if os.path.isdir(root):
-            return self.list_images(root)
+            below = [f"{root}/{self.opt.phase}{self.source}", f"{root}/{self.source}/{self.opt.phase}"]
+            return self.list_images(next(filter(os.path.isdir, below), root))  # a data root, or just a folder
         matches = sorted(path for path in glob.glob(root, recursive=True) if is_image_file(path))
         paths = [root] if os.path.isfile(root) else matches
         if not paths:

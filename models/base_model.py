@@ -246,7 +246,7 @@ class BaseModel(nn.Module, ABC):
             self.metric, self.counters = state["metric"], dict(state["counters"])
             self._saved_schedulers = state["schedulers"]
             self.restore_schedulers()
-            print(f"resumed from {path}: {self.counters}")
+            print(f"resumed from {path}: epoch {self.counters['epoch']}, after {self.counters['iters']} of its images")
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? Networks alone load with --epoch_count N --epoch TAG") from error

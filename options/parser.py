@@ -44,11 +44,11 @@ class Parser(OneLineParser):
 
     def parse_args(self, args=None, namespace=None):
         """The whole command line; raises UsageError for what is unknown, missing or of a wrong value."""
-        self._strict = True
-        opt, rest = self.parse_known_args(args, namespace)
-        if rest:
+        opt, rest = self.parse_known_args(args)
+        if rest:  # before what is required: it may be the same, misspelt
             self.refuse(rest[0].split("=")[0], f"--model {getattr(opt, 'model', '')}")
-        return opt
+        self._strict = True
+        return self.parse_known_args(args, namespace)[0]
 
     def refuse(self, word: str, place: str) -> NoReturn:
         """Raise UsageError for an unknown option."""

@@ -217,10 +217,11 @@ def test_a_second_ctrl_c_ends_at_once(strips):
 def test_the_exit_code_of_a_signal_tells_which(strips):
     script = [sys.executable, str(ROOT / "train.py"), "--model", "pix2pix", "--dataroot", strips, *TINY]
     process = subprocess.Popen([*script, "--n_epochs", "100000", "--num_threads", "2"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)  # fmt: skip
     while not process.stdout.readline().startswith("end of epoch"):
         pass
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as a batch system does, to the data workers too
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "stopped by SIGTERM and saved" in errors
