@@ -20,6 +20,10 @@ WRONG = {
     "objective": (["--gan_mode", "wgan"], "Unknown GAN objective 'wgan'. Did you mean 'wgangp'? Known: "),
     "policy": (["--lr_policy", "cosin"], "Unknown value for --lr_policy 'cosin'. Did you mean 'cosine'? Known: "),
     "option": (["--lamda_L1", "3"], "unknown option '--lamda_L1' for --model pix2pix. Did you mean '--lambda_L1'?"),
+    "required, misspelt": (
+        ["--dataroott", "x"],
+        "unknown option '--dataroott' for --model pix2pix. Did you mean '--dataroot'",
+    ),
     "number": (["--lr", "fast"], "argument --lr: invalid not_negative value: 'fast'"),
     "seed": (["--seed", "-1"], "argument --seed: invalid seed value: '-1'"),
     "negative": (["--batch_size", "0"], "argument --batch_size: invalid positive value: '0'"),

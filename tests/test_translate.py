@@ -169,6 +169,23 @@ def test_two_sided_results_never_meet(tmp_path):
     }
 
 
+def test_a_two_sided_data_root_gives_the_side_of_the_direction(domains):
+    run_train("--model", "cycle_gan", "--dataroot", domains)
+    for direction, count in (("AtoB", 3), ("BtoA", 2)):
+        assert run_test("--dataroot", domains, "--direction", direction, "--results_dir", direction) == 0
+        assert len(list(Path(direction).rglob("*_fake.png"))) == count
+
+
+def test_a_test_of_broken_images_alone_leaves_an_earlier_page(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    run_test("--dataroot", f"{strips}/test")
+    page = (IMAGES.parent / "index.html").read_text()
+    Path("in").mkdir()
+    Path("in/x.png").write_bytes(b"")
+    assert run_test("--dataroot", "in") == 1
+    assert (IMAGES.parent / "index.html").read_text() == page
+
+
 def test_a_run_is_not_tested_against_its_direction(strips, domains):
     run_train("--model", "pix2pix", "--dataroot", strips, "--name", "p")
     run_train("--model", "cycle_gan", "--dataroot", domains, "--name", "c")
@@ -250,6 +267,7 @@ def test_depth_goes_through_a_trained_run_and_back(tmp_path, monkeypatch, ending
         preview = pixels(IMAGES / f"{i}_fake.png")
         if ending == "png":
             written = preview
+            assert pixels(IMAGES / f"{i}_fake_8bit.png").shape == (64, 64, 3)  # what the page shows
         else:
             assert preview.shape == (64, 64, 3)
             exact = IMAGES / f"{i}_fake.{ending}"
