@@ -23,7 +23,7 @@ def chart(name: str, xs: Sequence[float], ys: Sequence[float]) -> tags.figure:
         drawing.add(svg.circle(cx=position[-1][0], cy=position[-1][1], r=2.5, fill="#1667b7"))
         drawing.add(svg.polyline(points=" ".join(f"{x:.1f},{y:.1f}" for x, y in position)))
         for text, x, y in ((f"{high:.3g}", 4, TOP + 4), (f"{low:.3g}", 4, HEIGHT - BOTTOM),
-                           (f"{left:.3g}", LEFT, HEIGHT - 8), (f"epoch {right:.4g}", WIDTH - 70, HEIGHT - 8)):
+                           (f"{left:.3g}", LEFT, HEIGHT - 8), (f"epoch {right:.3g}", WIDTH - 70, HEIGHT - 8)):
             drawing.add(svg.text(text, x=x, y=y))
         figure.add(tags.figcaption(f"{name}: {points[-1][1]:.4g}"))
     return figure
