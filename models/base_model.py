@@ -26,8 +26,8 @@ from util.seed import derive, random_states, restore_random_states
 class BaseModel(nn.Module, ABC):
     """A model is a module: an attribute `netG_A` is the network G_A, an attribute `optimizer_G` an optimizer.
 
-    Plugins of the reference, which list `model_names`, `loss_names`, `visual_names` and `optimizers`, work
-    too: a name found both ways counts once.
+    Plugins of the reference, which list `model_names`, `loss_names`, `visual_names` and `optimizers`, work too: a name
+    found both ways counts once.
     """
 
     @staticmethod
@@ -56,10 +56,6 @@ class BaseModel(nn.Module, ABC):
 
     # What a plugin writes.
 
-    def domains(self) -> tuple[str, str]:
-        """(source, target): which domains of the data this model calls A and B."""
-        return ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
-
     def set_input(self, batch: dict[str, Any]) -> None:
         """Put real_A, real_B (N, C, H, W) and image_paths in place; with --direction BtoA, A is the batch's B.
 
@@ -83,6 +79,10 @@ class BaseModel(nn.Module, ABC):
         """Make what only pictures need; runs after `forward` in `test` and before pictures are shown."""
 
     # What a plugin calls.
+
+    def domains(self) -> tuple[str, str]:
+        """(source, target): which domains of the data this model calls A and B."""
+        return ("A", "B") if self.opt.direction == "AtoB" else ("B", "A")
 
     def record(self, **terms: Tensor) -> Tensor:
         """Keep loss terms for the log, detached and on the device, and return their sum."""

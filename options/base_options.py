@@ -132,7 +132,8 @@ class BaseOptions(ABC):
         first = so_far()
         if first.plugin_dir:
             add_plugin_dir(first.plugin_dir, "models", "data")
-        model, trained = first.model, import_recorded_model(record)
+        model = first.model
+        trained = None if self.is_train else import_recorded_model(record)
         if model == "test" and trained is not None and not trained.one_sided:
             model = record["options"]["model"]
             notice("one-sided", f"run {first.name} is translated by its own --model {model}")
