@@ -49,7 +49,7 @@ def test(opt) -> int:
         page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
     if rows:
         page.save()
-    for error in loader.errors:
+    for error in loader.errors.values():
         print(f"skipped {error}", file=sys.stderr)
     print(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
           f"{folder / 'index.html'}")

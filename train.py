@@ -1,7 +1,9 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +13,22 @@ from data import create_dataset
 from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
+from models.fine_tuning import init_from
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
 from util.errors import UsageError
+from util.files import remove_unfinished
+from util.guard import Guard
 from util.images import tensor2im
-from util.notices import notice
-from util.progress import Means, Progress
-from util.run_files import STATE
+from util.lock import RunLock
+from util.memory import explained
+from util.notices import notice, say
+from util.progress import Progress
+from util.run_files import STATE, checkpoint_tag, move_aside, prune
+from util.saver import Saver
 from util.seed import seed_all
-from util.signals import Stopped, StopRequests
+from util.signals import Signals, Stopped
 from util.sinks import Background, Sinks
 from util.sinks.console import Console
 from util.sinks.log_file import LogFile
@@ -28,6 +36,7 @@ from util.sinks.page import Page
 from util.sinks.tensorboard_log import TensorBoardLog
 from util.sinks.visdom_view import VisdomView, visdom_answers
 from util.sinks.wandb_log import WandbLog
+from util.stall import StallWatch
 
 
 def train(opt) -> BaseModel:
@@ -37,75 +46,152 @@ def train(opt) -> BaseModel:
     model = create_model(opt)
     if size := trained_size(opt):
         model.check_size(*size)
-    model.setup(opt)
-    model.restore_schedulers()
-    progress = Progress(**(model.counters or {"epoch": opt.epoch_count}))
-    last = opt.n_epochs + opt.n_epochs_decay
-    if progress.epoch > last:
-        print(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a larger "
-              f"--n_epochs goes on")
-        return model
-    if not opt.continue_train and (Path(model.save_dir) / STATE).exists():
-        notice("again", f"run {opt.name} exists: its `latest` is replaced; --continue_train goes on with it, another "
-                        f"--name keeps it")
-    write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
-    done = (progress.epoch - 1) * len(loader) + progress.iters
-    with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
-            make_sinks(opt, model, bar) as sinks, StopRequests() as stop:
-        try:
-            run_epochs(opt, loader, model, progress, last, bar, sinks, stop)
-        except (UsageError, Stopped):  # an image can't be read, or a signal came: both are between two steps
-            if progress.total_iters:
-                save_latest(model, progress)
-            raise
+    with RunLock(model.save_dir):
+        model.setup(opt)
+        model.restore_schedulers()
+        if opt.init_from:
+            init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt))
+        progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
+        last = opt.n_epochs + opt.n_epochs_decay
+        if progress.epoch > last:
+            print(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a larger "
+                  f"--n_epochs goes on")
+            return model
+        remove_unfinished(model.save_dir)
+        if not opt.continue_train and (aside := move_aside(model.save_dir)):
+            notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have "
+                            f"gone on with it")
+        write_record(model.save_dir, opt,
+                     {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
+        done = (progress.epoch - 1) * len(loader) + progress.iters
+        with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
+                make_sinks(opt, model, bar, progress) as sinks:
+            Training(opt, loader, model, progress, last, bar, sinks).run()
     return model
 
 
-def run_epochs(opt, loader: Loader, model: BaseModel, progress: Progress, last: int, bar: tqdm, sinks: Sinks,
-               stop: StopRequests) -> None:
-    """Train from where `progress` stands to the end of the last epoch."""
-    while progress.epoch <= last:
-        loader.set_epoch(progress.epoch, progress.iters)
-        means = Means()
-        for batch in progress.batches(loader):
-            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
-            model.set_input(batch)
-            model.optimize_parameters()
-            images = len(model.get_image_paths())
-            progress.advance(images)
-            bar.update(images)
-            means.add(model.current_loss_tensors())
-            if progress.due(opt.print_freq):
-                progress.lap()
-                sinks.scalars(progress, model.get_current_losses())  # waits for the device
-            final = progress.epoch == last and progress.iters >= len(loader)
-            sinks.images_due(progress, lambda: pictures(model), final)
-            if progress.due(opt.save_latest_freq):
-                if opt.save_by_iter:
-                    model.save_networks(f"iter_{progress.total_iters}")
-                save_latest(model, progress)
-            if stop.number:
-                raise Stopped(stop.number)
-        end_epoch(opt, model, progress, means.read(), last)
+class Training:
+    """The loop: epochs of steps, and what happens between two of them."""
 
+    def __init__(self, opt, loader: Loader, model: BaseModel, progress: Progress, last: int, bar: tqdm, sinks: Sinks):
+        self.opt, self.loader, self.model = opt, loader, model
+        self.progress, self.last = progress, last
+        self.bar, self.sinks = bar, sinks
+        self.signals = Signals()
+        self.saver = Saver(self.save, opt.save_minutes)
+        statistics = [b for net in model.networks().values() for b in net.buffers() if b.is_floating_point()]
+        self.guard = Guard(opt.grad_clip, statistics)
+        self.restored_at = -1  # steps taken when the weights were last restored
+        self.stall = StallWatch(Path(model.save_dir) / "stalled.txt", opt.stall_minutes, loader.readings)
+        loader.while_waiting = self.signals.check
 
-def end_epoch(opt, model: BaseModel, progress: Progress, means: dict[str, float], last: int) -> None:
-    """Report the epoch's mean losses, move the learning rate on, save what is due."""
-    generator = [value for name, value in means.items() if name != "D" and not name.startswith("D_")]
-    losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-    tqdm.write(f"end of epoch {progress.epoch} / {last}: mean {losses}; learning rate {model.learning_rate():.3g}")
-    model.update_learning_rate(sum(generator or means.values()) if means else None)
-    epoch = progress.epoch
-    progress.next_epoch()
-    if epoch % opt.save_epoch_freq == 0 or epoch == last:
-        model.save_networks(epoch)
-    save_latest(model, progress)
+    def run(self) -> None:
+        """Train to the end of the last epoch."""
+        with self.signals, self.guard, self.stall:
+            try:
+                while self.progress.epoch <= self.last:
+                    self.epoch()
+                if self.saver.error:
+                    self.saver.insist(self.opt.save_minutes * 60)
+            except (UsageError, Stopped):  # between two steps: nothing is lost
+                if self.progress.total_iters:
+                    self.saver.insist(seconds=10)
+                raise
 
+    def epoch(self) -> None:
+        """Train from where the progress stands to the end of its epoch."""
+        self.loader.set_epoch(self.progress.epoch, self.progress.iters)
+        for batch in self.progress.batches(self.loader):
+            self.step(batch)
+            self.stall.beat()
+            self.show()
+            self.save_if_due()
+            self.signals.check()
+        self.end_epoch()
 
-def save_latest(model: BaseModel, progress: Progress) -> None:
-    """What testing and --continue_train start from."""
-    model.save_networks("latest")
-    model.save_state(**progress.counters())
+    def step(self, batch: dict[str, Any]) -> None:
+        """Train on one batch."""
+        model = self.model
+        model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
+        model.set_input(batch)
+        model.optimize_parameters()
+        images = len(model.get_image_paths())
+        self.guard.end_step([path for key in ("A_paths", "B_paths") for path in batch.get(key, [])])
+        self.progress.advance(images)
+        self.progress.means.add(model.current_loss_tensors())
+        self.bar.update(images)
+
+    def show(self) -> None:
+        """Log losses and make pictures, where that is due; the only place that waits for the device."""
+        opt, progress = self.opt, self.progress
+        if progress.due(opt.print_freq) or self.guard.full():
+            self.check_numbers()
+        if progress.due(opt.print_freq):
+            progress.lap()
+            self.sinks.scalars(progress, self.model.get_current_losses())
+        final = progress.epoch == self.last and progress.iters >= len(self.loader)
+        self.sinks.images_due(progress, lambda: pictures(self.model), final)
+
+    def check_numbers(self) -> None:
+        """Report steps that were skipped; after too many in a row, go back to the weights of the last save."""
+        guard = self.guard
+        if files := guard.read():
+            for pool in self.model.pools().values():
+                pool.drop_non_finite()
+            say(f"warning: a loss or gradient is not finite; skipped steps: {guard.skipped}, with the files "
+                f"{', '.join(dict.fromkeys(files[:6]))}{', ...' if len(files) > 6 else ''}")
+        if guard.streak >= self.opt.nan_patience:
+            say(f"warning: {guard.streak} steps in a row were not finite; the weights of the last save are restored")
+            self.restore_weights()
+
+    def restore_weights(self) -> None:
+        """Go back to the last save; raises UsageError without one, or when no step was good since the last time."""
+        if self.guard.taken == self.restored_at or not (Path(self.model.save_dir) / STATE).exists():
+            raise UsageError(f"no step is finite any more, and there is no good save to go back to; a smaller --lr, "
+                             f"--grad_clip 1, or python -m data.check {self.opt.dataroot} may help")
+        self.model.restore_weights()
+        self.guard.streak, self.restored_at = 0, self.guard.taken
+
+    def end_epoch(self) -> None:
+        """Report the epoch's mean losses, move the learning rate on, save what is due."""
+        model, epoch, means = self.model, self.progress.epoch, self.progress.means.read()
+        generator = [value for name, value in means.items() if name != "D" and not name.startswith("D_")]
+        losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+        unusable = f"; images that can't be used: {len(self.loader.errors)}" if self.loader.errors else ""
+        say(f"end of epoch {epoch} / {self.last}: mean {losses}; learning rate {model.learning_rate():.3g}{unusable}",
+            sys.stdout)
+        model.update_learning_rate(sum(generator or means.values()) if means else None)
+        self.progress.next_epoch()
+        if epoch % self.opt.save_epoch_freq == 0 or epoch == self.last:
+            self.save_numbered(epoch)
+        self.saver.attempt()
+
+    def save_if_due(self) -> None:
+        """Save `latest` by the count of images, by the clock, or because a signal asked."""
+        by_images = self.progress.due(self.opt.save_latest_freq)
+        if by_images and self.opt.save_by_iter:
+            self.save_numbered(f"iter_{self.progress.total_iters}")
+        if by_images or self.signals.save or self.saver.due():
+            self.signals.save = False
+            self.saver.attempt()
+
+    def save(self) -> None:
+        """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
+        self.check_numbers()
+        if not self.model.is_finite():
+            say("warning: weights are not finite; those of the last save are restored")
+            self.restore_weights()
+        self.model.save_state(self.progress.state())
+        self.model.save_networks("latest")
+
+    def save_numbered(self, tag: str | int) -> None:
+        """Keep the networks of this moment; without space for them the training goes on."""
+        try:
+            self.model.save_networks(tag)
+            if self.opt.keep:
+                prune(self.model.save_dir, self.opt.keep)
+        except OSError as error:
+            say(f"warning: checkpoint {tag} could not be written: {error}")
 
 
 def pictures(model: BaseModel) -> dict[str, np.ndarray]:
@@ -115,27 +201,32 @@ def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     return {label: tensor2im(value) for label, value in model.get_current_visuals().items()}
 
 
-def make_sinks(opt, model: BaseModel, bar: tqdm) -> Sinks:
+def make_sinks(opt, model: BaseModel, bar: tqdm, start: Progress) -> Sinks:
     """Everything that shows the run."""
-    sinks = [Console(bar), LogFile(model.save_dir)]
+    folder = model.save_dir
+    sinks = [Console(bar), Background("the log", lambda: LogFile(folder, start), waiting=1000)]
     if not opt.no_html:
-        sinks.append(Page(model.save_dir, opt.name, opt.update_html_freq, opt.display_winsize))
+        sinks.append(Background("the page", lambda: Page(folder, opt.name, opt.display_winsize), opt.update_html_freq))
     if opt.use_tensorboard:
-        sinks.append(TensorBoardLog(f"{model.save_dir}/tensorboard", opt.display_freq))
+        sinks.append(Background("tensorboard", lambda: TensorBoardLog(f"{folder}/tensorboard"), opt.display_freq))
     if opt.display_id > 0 and visdom_answers(opt.display_server, opt.display_port):
         sinks.append(Background("visdom", lambda: VisdomView(
             opt.name, opt.display_server, opt.display_port, opt.display_env, opt.display_ncols, opt.display_id),
             opt.display_freq))
     if opt.use_wandb:
         sinks.append(Background("wandb", lambda: WandbLog(
-            opt.wandb_project_name, opt.name, model.save_dir, {k: str(v) for k, v in vars(opt).items()}),
-            opt.display_freq))
+            opt.wandb_project_name, opt.name, folder, {k: str(v) for k, v in vars(opt).items()}), opt.display_freq))
     return Sinks(sinks)
+
+
+LESS_MEMORY = ("a smaller --batch_size", "a smaller --crop_size", "a smaller --ngf and --ndf",
+               "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
 
 
 def main(argv: Sequence[str]) -> int:
     """Train what the command line says."""
-    train(TrainOptions().parse(argv))
+    with explained(LESS_MEMORY):
+        train(TrainOptions().parse(argv))
     return 0
 
 

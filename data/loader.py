@@ -1,38 +1,58 @@
 """Batches from a dataset: what a sample draws is a function of (seed, epoch, index); errors leave workers as raised."""
 
+import contextlib
+import math
 import os
 import pickle
-from collections.abc import Iterable, Iterator
-from typing import Any
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
+from data import whereabouts
 from data.base_dataset import BaseDataset
 from util.errors import ImageError, UsageError
-from util.notices import collect, notice
+from util.notices import collect, notice, say
 from util.plugins import add_plugin_dir
 from util.seed import derive, seeded
+
+DRAWS = 10    # of other images, where one can't be used
+POLL = 5      # seconds between looks at workers that send nothing
+RESTARTS = 5  # of workers without a batch in between
 
 
 class Loader:
     """Iterates over batches: each a dict of tensors (N, C, H, W) and lists of strings.
 
-    In training a broken image raises ImageError. In testing it is kept in `errors`, and batches hold images of one
-    size; the order is then nearly that of the dataset.
+    An image that can't be used is kept in `errors`, once. In training another draw takes its place, up to
+    --max_bad_images. In testing it is left out, and batches hold images of one size; the order is then nearly that of
+    the dataset. Workers that die or hang are started again; a file on which that happens twice can't be used.
     """
 
     def __init__(self, dataset: BaseDataset, opt):
         self.dataset = dataset
         self.opt = opt
-        self.errors: list[ImageError] = []
+        self.errors: dict[str, ImageError] = {}
+        self.while_waiting: Callable[[], None] = lambda: None  # called every few seconds; may raise
         self.order = EpochOrder(len(self), shuffle=opt.isTrain and not opt.serial_batches, seed=opt.seed)
-        workers = min(opt.num_threads, os.cpu_count() or 1)
-        self._loader = DataLoader(
-            _Samples(dataset, opt), sampler=self.order, num_workers=workers,
+        self._workers = min(opt.num_threads, os.cpu_count() or 1)
+        self._board = whereabouts.new_board(self._workers)
+        self._samples = _Samples(dataset, opt, len(self), self._board)
+        self._strikes: Counter[str] = Counter()
+        self._loader = self._start()
+
+    def _start(self) -> DataLoader:
+        opt, workers = self.opt, self._workers
+        return DataLoader(
+            self._samples, sampler=self.order, num_workers=workers,
             batch_size=opt.batch_size if opt.isTrain else 1, collate_fn=_stack if opt.isTrain else _keep,
             generator=torch.Generator().manual_seed(opt.seed),  # else it draws from the training's
-            worker_init_fn=_leave_group,
+            worker_init_fn=_enter_worker, timeout=min(POLL, opt.worker_timeout) if workers else 0,
             persistent_workers=opt.isTrain and workers > 0, pin_memory=opt.device.type == "cuda",
         )
 
@@ -44,26 +64,101 @@ class Loader:
         """Which epoch comes next, and after how many of its images to begin."""
         self.order.epoch, self.order.start = epoch, start
 
+    def readings(self) -> list[str]:
+        """What the workers are reading now, in words."""
+        return [f"data worker {reading.pid} is reading {reading.what}" for reading in whereabouts.readings(self._board)]
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self._read() if self.opt.isTrain else group_by_size(self._read(), self.opt.batch_size)
 
     def _read(self) -> Iterator[dict[str, Any]]:
         """Batches in training, samples in testing."""
-        for value, error, notices in self._loader:
-            for kind, text in notices.items():
+        start, seen, failures = self.order.start, 0, 0
+        iterator = None
+        while True:
+            try:
+                iterator = iterator or self._iterate()
+                result = self._next(iterator)
+            except StopIteration:
+                break
+            except (RuntimeError, OSError, EOFError) as failure:
+                if not self._workers or str(failure).startswith("Caught "):  # raised by the dataset
+                    raise
+                failures += 1
+                if failures > RESTARTS:
+                    raise UsageError(f"data workers fail again and again ({failure}); is /dev/shm large enough? "
+                                     f"--num_threads 0 reads without them") from failure
+                self._blame(str(failure))
+                self.order.start = start + seen
+                iterator, self._loader = None, self._start()
+                continue
+            failures = 0
+            seen += result.images
+            for kind, text in result.notices.items():
                 notice(kind, text)
-            if error is None:
-                yield value
-            elif self.opt.isTrain or not isinstance(error, ImageError):
-                raise error
-            else:
-                self.errors.append(error)
+            for error in result.unusable:
+                self._leave_out(error)
+            if result.failure is not None:
+                raise result.failure
+            if result.value is not None:
+                yield result.value
+        self.order.start = start
+
+    def _iterate(self) -> Iterator["Result"]:
+        """A pass over the workers, without the handler that would raise their deaths in the middle of a step."""
+        before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+        iterator = iter(self._loader)
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
+        return iterator
+
+    def _next(self, iterator: Iterator["Result"]) -> "Result":
+        """The next result; what the DataLoader raises when it is long in coming is raised after --worker_timeout."""
+        waited = 0.0
+        while True:
+            try:
+                return next(iterator)
+            except RuntimeError as error:
+                waited += self._loader.timeout
+                if "timed out" not in str(error) or waited >= self.opt.worker_timeout:
+                    raise
+                self.while_waiting()
+
+    def _blame(self, failure: str) -> None:
+        """Name what the dead or hung workers were reading; the second time it is banned."""
+        dead = {int(number) for number in re.findall(r"\d+", failure)} if "pid" in failure else set()
+        guilty = [reading for reading in whereabouts.readings(self._board) if not dead or reading.pid in dead]
+        for reading in guilty:
+            self._strikes[reading.what] += 1
+            say(f"warning: a data worker {'died' if dead else 'hung'} reading {reading.what}; it is started again")
+            if not dead:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(reading.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        if not guilty:
+            say(f"warning: a data worker failed ({failure}); it is started again")
+        self._samples.banned = frozenset(what for what, strikes in self._strikes.items() if strikes > 1)
+        self._board.zero_()
+
+    def _leave_out(self, error: ImageError) -> None:
+        """Note an image that can't be used, once; raises UsageError when they are too many for a training."""
+        if error.path in self.errors:
+            return
+        self.errors[error.path] = error
+        if not self.opt.isTrain:
+            return
+        if self.opt.max_bad_images == 0:
+            raise error
+        say(f"warning: {error}; another draw takes its place")
+        if len(self.errors) > self.opt.max_bad_images:
+            raise UsageError(f"{len(self.errors)} images can't be used, more than --max_bad_images "
+                             f"{self.opt.max_bad_images}; python -m data.check {self.opt.dataroot} lists all of them")
 
 
-def _leave_group(_: int) -> None:
+def _enter_worker(worker: int) -> None:
     """A signal to the group, as Ctrl-C is, reaches only the main process, which finishes its step first."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
+    whereabouts.take_row(get_worker_info().dataset.board, worker)
 
 
 class EpochOrder(Sampler):
@@ -84,53 +179,91 @@ class EpochOrder(Sampler):
         return iter([(self.epoch, index) for index in order[self.start:]])
 
 
+class _Sample(NamedTuple):
+    """What was read, or why it could not be; `unusable` are the images tried before."""
+
+    value: dict[str, Any] | None
+    unusable: list[ImageError]
+    failure: UsageError | None = None
+
+
 class _Samples(Dataset):
     """The dataset, seeded for each sample; a UsageError is returned, since a worker can't raise it unharmed."""
 
-    def __init__(self, dataset: BaseDataset, opt):
+    def __init__(self, dataset: BaseDataset, opt, length: int, board: torch.Tensor):
         self.dataset, self.seed, self.plugin_dir = dataset, opt.seed, opt.plugin_dir
+        self.length, self.board = length, board
+        self.draws = 1 + DRAWS if opt.isTrain else 1
+        self.banned: frozenset[str] = frozenset()
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        epoch, index = key
-        with seeded(derive(self.seed, epoch, index)):
+    def __getitem__(self, key: tuple[int, int]) -> _Sample:
+        unusable: list[ImageError] = []
+        for draw in range(self.draws):
+            seed = derive(self.seed, *key, *([draw] if draw else []))
             try:
-                return self.dataset[index]
+                return _Sample(self._read(key[1] if draw == 0 else seed % self.length, seed), unusable)
+            except ImageError as error:
+                unusable.append(error)
             except UsageError as error:
-                return error
-            except (OSError, SyntaxError) as error:  # a dataset that opens its files itself
-                return ImageError(f"sample {index} of {type(self.dataset).__name__}", str(error))
+                return _Sample(None, unusable, error)
+            finally:
+                whereabouts.end()
+        return _Sample(None, unusable, unusable[0] if self.draws > 1 else None)
 
-    def __getstate__(self) -> tuple[str | None, bytes]:
-        return self.plugin_dir, pickle.dumps((self.dataset, self.seed))
-
-    def __setstate__(self, state: tuple[str | None, bytes]) -> None:
-        self.plugin_dir, dumped = state
-        if self.plugin_dir:  # a spawned worker must find the plugin before it can unpickle it
-            add_plugin_dir(self.plugin_dir, "data")
-        self.dataset, self.seed = pickle.loads(dumped)
-
-
-Result = tuple[dict[str, Any] | None, UsageError | None, dict[str, str]]
-
-
-def _stack(samples: list) -> Result:
-    """A batch, or the first error among its samples."""
-    error = next((s for s in samples if isinstance(s, UsageError)), None)
-    if error is None:
+    def _read(self, index: int, seed: int) -> dict[str, Any]:
+        """One sample; raises ImageError, also for a dataset that opens its files itself."""
+        name = f"sample {index} of {type(self.dataset).__name__}"
+        whereabouts.begin(name, self.banned)
         try:
-            return default_collate(samples), None, collect()
+            with seeded(seed):
+                sample = self.dataset[index]
+        except (OSError, SyntaxError) as error:
+            raise ImageError(name, str(error)) from error
+        for key, value in sample.items():
+            if torch.is_tensor(value) and value.is_floating_point() and not math.isfinite(value.sum()):
+                raise ImageError(sample.get(f"{key}_paths", name), "becomes values that are not finite")
+        return sample
+
+    def __getstate__(self) -> tuple[str | None, bytes, torch.Tensor]:
+        plain = {name: value for name, value in vars(self).items() if name != "board"}
+        return self.plugin_dir, pickle.dumps(plain), self.board
+
+    def __setstate__(self, state: tuple[str | None, bytes, torch.Tensor]) -> None:
+        plugin_dir, dumped, board = state
+        if plugin_dir:  # a spawned worker must find the plugin before it can unpickle it
+            add_plugin_dir(plugin_dir, "data")
+        vars(self).update(pickle.loads(dumped), board=board)
+
+
+class Result(NamedTuple):
+    """What a worker sends: a batch in training, a sample in testing."""
+
+    value: dict[str, Any] | None
+    images: int                   # of the order, whatever became of them
+    unusable: list[ImageError]
+    failure: UsageError | None    # that ends the run
+    notices: dict[str, str]
+
+
+def _stack(samples: list[_Sample]) -> Result:
+    """A batch, or the first failure among its samples."""
+    failure = next((sample.failure for sample in samples if sample.failure), None)
+    batch = None
+    if failure is None:
+        values = [sample.value for sample in samples]
+        try:
+            batch = default_collate(values)
         except RuntimeError:
-            shapes = sorted({tuple(value.shape) for sample in samples for value in sample.values()
-                             if torch.is_tensor(value)})
-            error = UsageError(f"a batch needs images of one size, not (C, H, W) = {shapes}; use --preprocess "
-                               f"resize_and_crop, or --batch_size 1")
-    return None, error, collect()
+            shapes = sorted({tuple(v.shape) for value in values for v in value.values() if torch.is_tensor(v)})
+            failure = UsageError(f"a batch needs images of one size, not (C, H, W) = {shapes}; use --preprocess "
+                                 f"resize_and_crop, or --batch_size 1")
+    unusable = [error for sample in samples for error in sample.unusable] if failure is None else []
+    return Result(batch, len(samples), unusable, failure, collect())
 
 
-def _keep(samples: list) -> Result:
+def _keep(samples: list[_Sample]) -> Result:
     """The only sample as it is."""
-    failed = isinstance(samples[0], UsageError)
-    return (None, samples[0], collect()) if failed else (samples[0], None, collect())
+    return Result(samples[0].value, 1, samples[0].unusable, samples[0].failure, collect())
 
 
 def group_by_size(samples: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from networks.inference import translating
 from networks.layers import check_size
 from util import checkpoint
 from util.errors import UsageError
+from util.guard import fuse
 from util.image_pool import ImagePool
 from util.run_files import STATE, checkpoint_tag, network_file, run_folder
 from util.seed import derive, random_states, restore_random_states
@@ -51,7 +52,7 @@ class BaseModel(nn.Module, ABC):
         self.schedulers: list = []
         self.image_paths: list[str] = []
         self.metric = 0.0
-        self.counters: dict[str, int] = {}
+        self.progress: dict[str, Any] = {}
         self._saved_schedulers: list[dict[str, Any]] = []
 
     # What a plugin writes.
@@ -96,7 +97,7 @@ class BaseModel(nn.Module, ABC):
         """One step of `optimizer_<name>` down the gradient of `loss`."""
         optimizer = getattr(self, f"optimizer_{name}")
         optimizer.zero_grad()
-        loss.backward()
+        (loss * torch.where(loss.isfinite(), 1.0, torch.nan)).backward()  # the guard of a training sees gradients only
         optimizer.step()
 
     def adam(self, name: str, *nets: nn.Module) -> Optimizer:
@@ -115,13 +116,15 @@ class BaseModel(nn.Module, ABC):
     # What the scripts call.
 
     def setup(self, opt) -> None:
-        """Move to the device, make the schedulers, load what the options name; `counters` are those of a resumed run.
+        """Move to the device, make the schedulers, load what the options name; `progress` is that of a resumed run.
 
         Raises UsageError when a checkpoint is missing, truncated or of another architecture.
         """
         self.to(self.device)
         if self.isTrain:
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
+            for optimizer in self.named_optimizers().values():
+                fuse(optimizer)
         if not self.isTrain:
             self.load_networks(checkpoint_tag(opt))
         elif opt.continue_train:
@@ -200,6 +203,11 @@ class BaseModel(nn.Module, ABC):
         return {name: {key: value.detach().cpu() for key, value in net.state_dict().items()}
                 for name, net in self.networks().items()}
 
+    def is_finite(self) -> bool:
+        """Whether all weights and statistics are; waits for the device."""
+        return all(bool(value.isfinite().all()) for net in self.networks().values()
+                   for value in net.state_dict().values())
+
     def save_networks(self, tag: str | int) -> None:
         """Write `<tag>_net_<name>.pth` for each network."""
         for name, state in self.network_state().items():
@@ -212,27 +220,43 @@ class BaseModel(nn.Module, ABC):
             load_network(net, checkpoint.load(path), path)
             print(f"loaded {path}")
 
-    def save_state(self, **counters: int) -> None:
+    def save_state(self, progress: dict[str, Any]) -> None:
         """Write `latest_state.pth`, all that a resume needs in one file: plain values and tensors."""
         checkpoint.save({
             "networks": self.network_state(),
             "optimizers": {name: o.state_dict() for name, o in self.named_optimizers().items()},
             "schedulers": [s.state_dict() for s in self.schedulers],
-            "pools": {key: pool.images for key, pool in self._pools().items()},
+            "pools": {key: pool.images for key, pool in self.pools().items()},
             "random": random_states(),
             "metric": float(self.metric),
-            "counters": counters,
-        }, Path(self.save_dir) / STATE)
+            "progress": progress,
+        }, self._state_file())
 
     def resume(self) -> None:
         """Go on where `latest_state.pth` stopped; without it, or with --epoch or --load_iter, read networks only."""
-        path = Path(self.save_dir) / STATE
+        path = self._state_file()
         tag = checkpoint_tag(self.opt)
         if tag != "latest" or not path.exists():
             self.load_networks(tag)
             reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
             print(f"only the networks are restored ({reason}): optimizers start anew, at epoch {self.opt.epoch_count}")
             return
+        with self._restored() as state:
+            restore_random_states(state["random"])
+            self.metric, self.progress = state["metric"], dict(state["progress"])
+            self._saved_schedulers = state["schedulers"]
+            self.restore_schedulers()
+            print(f"resumed from {path}: epoch {self.progress['epoch']}, after {self.progress['iters']} of its images")
+
+    def restore_weights(self) -> None:
+        """Put networks, optimizers and pools back to the last save, and nothing else: the run goes on from here."""
+        with self._restored():
+            pass
+
+    @contextmanager
+    def _restored(self) -> Iterator[dict[str, Any]]:
+        """Load what the last save holds of networks, optimizers and pools; the rest is for the block to take."""
+        path = self._state_file()
         state = checkpoint.load(path)
         try:
             for name, net in self.networks().items():
@@ -240,18 +264,18 @@ class BaseModel(nn.Module, ABC):
             for name, optimizer in self.named_optimizers().items():
                 groups = optimizer.state_dict()["param_groups"]  # rates and betas are what the options say now
                 optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
-            for key, pool in self._pools().items():
+            for key, pool in self.pools().items():
                 pool.images = [image.to(self.device) for image in state["pools"][key]]
-            restore_random_states(state["random"])
-            self.metric, self.counters = state["metric"], dict(state["counters"])
-            self._saved_schedulers = state["schedulers"]
-            self.restore_schedulers()
-            print(f"resumed from {path}: epoch {self.counters['epoch']}, after {self.counters['iters']} of its images")
+            yield state
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? Networks alone load with --epoch_count N --epoch TAG") from error
 
-    def _pools(self) -> dict[str, ImagePool]:
+    def _state_file(self) -> Path:
+        return Path(self.save_dir) / STATE
+
+    def pools(self) -> dict[str, ImagePool]:
+        """Attribute name -> history of images."""
         return {key: value for key, value in vars(self).items() if isinstance(value, ImagePool)}
 
     def check_size(self, width: int, height: int) -> None:
@@ -262,7 +286,7 @@ class BaseModel(nn.Module, ABC):
     def restore_schedulers(self) -> None:
         """Put the schedulers where they were; again after `setup`, for those that a plugin makes there."""
         for scheduler, saved in zip(self.schedulers, self._saved_schedulers, strict=False):
-            restore_scheduler(scheduler, saved, self.counters["epoch"] - self.opt.epoch_count)
+            restore_scheduler(scheduler, saved, self.progress["epoch"] - self.opt.epoch_count)
 
     def print_networks(self, verbose: bool) -> None:
         """One line a network; with `verbose` all its layers."""

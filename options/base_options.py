@@ -70,6 +70,7 @@ class BaseOptions(ABC):
         add("--max_dataset_size", type=number_or_inf, default=float("inf"), help="use only so many images")
         add("--batch_size", type=positive, default=1, help="images per batch")
         add("--num_threads", type=natural, default=4, help="processes that read images; 0 reads between the steps")
+        add("--worker_timeout", type=positive, default=120, help="seconds after which such a process counts as hung")
         for domain in "AB":
             add(f"--depth_{domain}", default="auto", choices=("auto", *DEPTHS), help=f"what files of {domain} hold")
             add(f"--range_{domain}", default="auto", help=f"LOW:HIGH, the values of {domain} that become -1 and 1; "

@@ -12,7 +12,7 @@ from options.types import fraction, natural, not_negative, positive
 from util.errors import UsageError
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
-                 "device", "gpu_ids"}
+                 "device", "gpu_ids", "init_from"}
 
 
 class TrainOptions(BaseOptions):
@@ -34,9 +34,19 @@ class TrainOptions(BaseOptions):
         add("--pool_size", type=natural, default=50, help="images in the discriminator's history; 0 turns it off")
 
         add("--continue_train", action="store_true", help="go on with the run --name from its last state")
+        add("--init_from", default=None, help="start from the weights of this run, folder or .pth file (fine-tuning)")
         add("--save_latest_freq", type=positive, default=5000, help="images between saves of `latest`")
+        add("--save_minutes", type=not_negative, default=10, help="minutes between saves of `latest`; 0 turns it off")
         add("--save_epoch_freq", type=positive, default=5, help="epochs between numbered checkpoints")
         add("--save_by_iter", action="store_true", help="keep the saves between epochs, as iter_N")
+        add("--keep", type=natural, default=0, help="numbered checkpoints to keep, the newest; 0 keeps all")
+
+        add("--grad_clip", type=not_negative, default=0, help="longest gradient (L2 norm) of a step; 0: any length")
+        add("--nan_patience", type=positive, default=10, help="steps in a row without finite numbers after which the "
+                                                              "last save is restored")
+        add("--max_bad_images", type=natural, default=100, help="images that can't be used before the run stops")
+        add("--stall_minutes", type=not_negative, default=10, help="minutes without a step after which the run writes "
+                                                                   "where it stands; 0 turns it off")
 
         add("--print_freq", type=positive, default=100, help="images between log lines")
         add("--display_freq", type=positive, default=400, help="images between pictures in the live views")
@@ -63,6 +73,8 @@ class TrainOptions(BaseOptions):
         for extra in ("wandb", "tensorboard"):
             if getattr(opt, f"use_{extra}") and importlib.util.find_spec(extra) is None:
                 raise UsageError(f'--use_{extra} needs an extra: pip install -e ".[{extra}]"')
+        if opt.continue_train and opt.init_from:
+            raise UsageError("--init_from starts a new run and --continue_train goes on with one; give one of them")
         last = opt.n_epochs + opt.n_epochs_decay
         if opt.epoch_count > last:
             raise UsageError(f"--epoch_count {opt.epoch_count} is after the last epoch, {last} (--n_epochs "

@@ -121,6 +121,6 @@ def cli(script, *argv, **kwargs):
     """Run a script as a user does; returns the finished process."""
     import subprocess
 
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, argv)], capture_output=True, text=True, timeout=240, **kwargs
-    )
+    script = script if script.startswith("-") else str(ROOT / script)
+    return subprocess.run([sys.executable, script, *map(str, argv)], capture_output=True, text=True, timeout=240,
+                          **kwargs)  # fmt: skip

@@ -112,10 +112,11 @@ def test_identity_loss_with_unequal_channels(domains):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_broken_image_ends_a_training_with_its_name(strips, threads):
+def test_a_broken_image_ends_a_training_with_its_name_where_none_is_allowed(strips, threads):
     path = Path(strips) / "train" / "1.png"
     path.write_bytes(path.read_bytes()[:500])
-    done = cli("train.py", "--model", "pix2pix", "--dataroot", strips, *TINY, "--num_threads", threads)
+    argv = ("--model", "pix2pix", "--dataroot", strips, *TINY, "--num_threads", threads, "--max_bad_images", "0")
+    done = cli("train.py", *argv)
     assert done.returncode == 2
     assert done.stderr.strip() == f"error: {path}: can't be read: image file is truncated"
 

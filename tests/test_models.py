@@ -87,11 +87,11 @@ def test_state_restores_networks_optimizers_schedules_and_counters(opt):
     model.set_input(batch)
     model.optimize_parameters()
     model.update_learning_rate(1.0)
-    model.save_state(epoch=2, iters=0, total_iters=1)
+    model.save_state({"epoch": 2, "iters": 0, "total_iters": 1})
     opt.continue_train = True
     other = create_model(opt)
     other.setup(opt)
-    assert other.counters == {"epoch": 2, "iters": 0, "total_iters": 1}
+    assert other.progress == {"epoch": 2, "iters": 0, "total_iters": 1}
     for one, two in ((model, other),):
         assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
         assert one.learning_rate() == two.learning_rate()

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import pickle
 import re
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 import torch
 from conftest import ROOT, run_on, run_test, run_train, train_options
 
-from data.loader import _Samples
 from models import find_model_using_name
 from util.errors import UsageError
 
@@ -91,17 +89,16 @@ def test_a_plugin_file_in_the_tree_is_found(sharp, tmp_path):
 
 
 def load_in_a_spawned_process(payload, queue):
-    queue.put(type(pickle.loads(payload)[(1, 0)]["A"]).__name__)
+    queue.put(type(payload[(1, 0)].value["A"]).__name__)
 
 
 def test_spawned_workers_find_plugins(strips):
     from data import create_dataset
 
     opt = train_options("--model", "classic", "--plugin_dir", PLUGINS, "--dataroot", strips)
-    payload = pickle.dumps(_Samples(create_dataset(opt).dataset, opt))
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=load_in_a_spawned_process, args=(payload, queue))
+    process = context.Process(target=load_in_a_spawned_process, args=(create_dataset(opt)._samples, queue))
     process.start()
     assert queue.get(timeout=120) == "Tensor"
     process.join()

@@ -1,6 +1,7 @@
 """Files that are whole or not there, and paths that stay where they belong."""
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from util.errors import UsageError
+
+UNFINISHED = re.compile(r"\.\d+-\d+\.tmp")
 
 
 @contextmanager
@@ -24,6 +27,13 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what a killed process left of files it was writing below a folder."""
+    for path in Path(folder).rglob("*.tmp"):
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def inside(folder: str | Path, name: str, what: str) -> Path:

@@ -33,3 +33,7 @@ class ImagePool:
         index = random.randrange(self.pool_size)
         older, self.images[index] = self.images[index], image
         return older
+
+    def drop_non_finite(self) -> None:
+        """Forget images with values that are not finite; waits for the device."""
+        self.images = [image for image in self.images if image.isfinite().all()]

@@ -1,11 +1,20 @@
-"""Things a user should know once: printed in the main process, carried there from data workers."""
+"""What a user should be told: lines that do not tear the progress bar, and notices that come once."""
 
+import contextlib
 import sys
+from typing import TextIO
 
 from torch.utils.data import get_worker_info
+from tqdm import tqdm
 
 _seen: set[str] = set()
 _pending: dict[str, str] = {}
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print a line, to stderr unless told otherwise; a terminal or pipe that is gone stops nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        tqdm.write(text, file=file or sys.stderr)
 
 
 def notice(kind: str, text: str) -> None:
@@ -13,10 +22,10 @@ def notice(kind: str, text: str) -> None:
     if kind in _seen:
         return
     _seen.add(kind)
-    if _in_worker():
+    if get_worker_info() is not None:
         _pending[kind] = text
     else:
-        print(f"notice: {text}", file=sys.stderr)
+        say(f"notice: {text}")
 
 
 def collect() -> dict[str, str]:
@@ -24,7 +33,3 @@ def collect() -> dict[str, str]:
     pending = dict(_pending)
     _pending.clear()
     return pending
-
-
-def _in_worker() -> bool:
-    return get_worker_info() is not None

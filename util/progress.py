@@ -18,6 +18,7 @@ class Progress:
     total_iters: int = 0          # images seen at all
     time: float = 0.0             # of computing
     data: float = 0.0             # of waiting for the loader
+    means: "Means" = field(default_factory=lambda: Means())  # of the losses of this epoch
     _batch: int = 0
     _since: dict[str, float] = field(default_factory=lambda: {"images": 0, "time": 0.0, "data": 0.0})
 
@@ -51,30 +52,48 @@ class Progress:
 
     def next_epoch(self) -> None:
         """The epoch is over."""
-        self.epoch, self.iters = self.epoch + 1, 0
+        self.epoch, self.iters, self.means = self.epoch + 1, 0, Means()
 
     def counters(self) -> dict[str, int]:
-        """What a resumed run needs."""
+        """Where this is, for logs."""
         return {"epoch": self.epoch, "iters": self.iters, "total_iters": self.total_iters}
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, plain values; waits for the device."""
+        return {**self.counters(), "means": self.means.state()}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> "Progress":
+        """From `state`, or from only some of its counters."""
+        return cls(**{**state, "means": Means(state.get("means", ()))})
 
 
 class Means:
-    """Means of scalars that stay on the device: adding never waits for it, reading does."""
+    """Means of finite scalars that stay on the device: adding never waits for it, reading does."""
 
-    def __init__(self):
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+    def __init__(self, state: Iterable[tuple[list[str], list[list[float]]]] = ()):
+        self._tables: dict[tuple[str, ...], Tensor] = {  # names -> (2, names): sums and counts
+            tuple(names): torch.tensor(table, dtype=torch.float64) for names, table in state}
 
     def add(self, values: dict[str, Tensor]) -> None:
-        """Count one value of each name."""
-        for name, value in values.items():
-            value = value.detach().double() if value.device.type != "mps" else value.detach()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
+        """Count one value of each name; what is not finite is left out."""
+        if not values:
+            return
+        names, vector = tuple(values), torch.stack([value.detach().reshape(()) for value in values.values()])
+        vector = vector.double() if vector.device.type != "mps" else vector
+        finite = vector.isfinite()
+        table = torch.stack([vector.where(finite, 0), finite.to(vector.dtype)])
+        self._tables[names] = self._tables[names].to(table) + table if names in self._tables else table
+
+    def state(self) -> list[tuple[list[str], list[list[float]]]]:
+        """Plain values, for a resumed run."""
+        return [(list(names), table.tolist()) for names, table in self._tables.items()]
 
     def read(self) -> dict[str, float]:
-        """The mean of each name, in one transfer."""
-        if not self.sums:
-            return {}
-        values = torch.stack([value.reshape(()) for value in self.sums.values()]).tolist()
-        return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        """The mean of each name."""
+        sums: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        for names, (totals, numbers) in self.state():
+            for name, total, number in zip(names, totals, numbers, strict=True):
+                sums[name], counts[name] = sums.get(name, 0.0) + total, counts.get(name, 0.0) + number
+        return {name: sums[name] / counts[name] for name in sums if counts[name]}

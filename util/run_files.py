@@ -1,11 +1,18 @@
 """The files of a run: which folder, and what they are called."""
 
+import re
+import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from util.files import inside
 
 STATE = "latest_state.pth"
 RECORD = "train_opt.json"
+LOCK = ".lock"
+PREVIOUS = "previous_"
+NUMBERED = re.compile(r"(iter_)?(\d+)_net_.+\.pth")
 
 
 def run_folder(opt) -> Path:
@@ -21,3 +28,31 @@ def checkpoint_tag(opt) -> str:
 def network_file(folder: str | Path, tag: str | int, name: str) -> Path:
     """`<tag>_net_<name>.pth` in a run's folder; raises UsageError for a tag that leads elsewhere."""
     return inside(folder, f"{tag}_net_{name}.pth", "checkpoint")
+
+
+def prune(folder: str | Path, keep: int) -> None:
+    """Remove numbered checkpoints but the newest `keep` epochs and the newest `keep` of `iter_N`."""
+    files = [(match[1], int(match[2]), path) for path in Path(folder).iterdir()
+             if (match := NUMBERED.fullmatch(path.name))]
+    for kind in ("iter_", None):
+        numbers = sorted({number for k, number, _ in files if k == kind})
+        for path in [path for k, number, path in files if k == kind and number in numbers[:-keep]]:
+            path.unlink()
+
+
+def move_aside(folder: str | Path) -> Path | None:
+    """Move what an earlier run left into `previous_<date>` below its folder and return that, None without any."""
+    folder = Path(folder)
+    earlier = [path for path in folder.iterdir() if path.name != LOCK and not path.name.startswith(PREVIOUS)]
+    if not earlier:
+        return None
+    target = next(path for path in _dated(folder) if not path.exists())
+    target.mkdir()
+    for path in sorted(earlier, key=lambda path: path.name in (RECORD, STATE)):  # last: what continuing needs
+        path.rename(target / path.name)
+    return target
+
+
+def _dated(folder: Path) -> Iterator[Path]:
+    date = time.strftime("%Y-%m-%d_%H-%M-%S")
+    return (folder / f"{PREVIOUS}{date}{f'_{n}' if n > 1 else ''}" for n in count(1))

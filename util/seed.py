@@ -24,14 +24,17 @@ def seed_all(seed: int) -> None:
 
 
 def random_states() -> dict[str, Any]:
-    """The states of Python's and torch's generators, as plain values and tensors."""
+    """The states of Python's, NumPy's and torch's generators, as plain values and tensors."""
+    name, keys, *rest = np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
+    return {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest), "torch": torch.get_rng_state(),
+            "cuda": cuda}
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
     """Go on drawing where `random_states` was taken; CUDA's only on as many devices as there were."""
     random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,8 +1,9 @@
-"""Stopping between two steps when the user or a scheduler asks for it."""
+"""Signals take effect between two steps."""
 
 import signal
-import sys
 import threading
+
+from util.notices import say
 
 
 class Stopped(Exception):
@@ -16,24 +17,41 @@ class Stopped(Exception):
         return f"stopped by {signal.Signals(self.exit_code - 128).name} and saved; --continue_train goes on from here"
 
 
-class StopRequests:
-    """Inside the block, the first SIGINT or SIGTERM is noted in `number`; a second Ctrl-C ends at once."""
+class Signals:
+    """Inside the block, `stop` is the number of the first signal that ends the run, 0 before; a second Ctrl-C ends it
+    at once. SIGUSR1 sets `save`.
+    """
+
+    ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP: the terminal is gone
 
     def __init__(self):
-        self.number = 0
+        self.stop = 0
+        self.save = False
         self._before = {}
 
-    def __enter__(self) -> "StopRequests":
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():  # elsewhere signals can't be handled
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            handlers = {**dict.fromkeys(self.ENDING, self._note_stop), "SIGUSR1": self._note_save}
+            numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+            for number, handler in numbers.items():
+                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks for
+                    self._before[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _) -> None:
-        if self.number and number == signal.SIGINT:
+    def check(self) -> None:
+        """Raise Stopped when a signal asked to end."""
+        if self.stop:
+            raise Stopped(self.stop)
+
+    def _note_stop(self, number: int, _) -> None:
+        if self.stop and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = number
-        print("stopping after this step; Ctrl-C again ends at once", file=sys.stderr)
+        self.stop = self.stop or number
+        say("stopping after this step; Ctrl-C again ends at once")
+
+    def _note_save(self, *_) -> None:
+        self.save = True

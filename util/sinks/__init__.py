@@ -3,12 +3,12 @@
 import contextlib
 import copy
 import queue
-import sys
 import threading
 from collections.abc import Callable
 
 import numpy as np
 
+from util.notices import notice
 from util.progress import Progress
 
 
@@ -28,27 +28,27 @@ class Sink:
 
 
 class Sinks:
-    """Passes everything on; a sink that fails is dropped with one warning."""
+    """Passes everything on."""
 
     def __init__(self, sinks: list[Sink]):
         self.sinks = sinks
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
         """Show the losses everywhere."""
-        for sink in list(self.sinks):
-            self._try(sink, sink.scalars, at, values)
+        for sink in self.sinks:
+            sink.scalars(at, values)
 
     def images_due(self, at: Progress, pictures: Callable[[], dict[str, np.ndarray]], last: bool = False) -> None:
         """Make and show pictures where a sink's interval says so, or all intervals at the last step."""
         due = [sink for sink in self.sinks if sink.images_every and (last or at.due(sink.images_every))]
         made = pictures() if due else {}
         for sink in due:
-            self._try(sink, sink.images, at, made)
+            sink.images(at, made)
 
     def close(self) -> None:
-        """Close them all."""
-        for sink in list(self.sinks):
-            self._try(sink, sink.close)
+        """Close them all, in order."""
+        for sink in self.sinks:
+            sink.close()
 
     def __enter__(self) -> "Sinks":
         return self
@@ -56,18 +56,15 @@ class Sinks:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _try(self, sink: Sink, verb: Callable, *arguments) -> None:
-        try:
-            verb(*arguments)
-        except Exception as error:  # nothing that only shows a training may end it
-            warn(type(sink).__name__, error)
-            self.sinks = [s for s in self.sinks if s is not sink]
-
 
 class Background(Sink):
-    """A sink in a thread of its own, for those that talk to a server: never waited for, dropped when it fails."""
+    """A sink in a thread of its own, so that neither a disk nor a server is waited for.
 
-    def __init__(self, name: str, make: Callable[[], Sink], images_every: int, waiting: int = 64):
+    A call that fails is told once, and the next one tried. Where `waiting` calls have not been done, further ones are
+    left out. Closing waits for so many seconds at most.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Sink], images_every: int = 0, waiting: int = 64):
         self.images_every = images_every
         self._name = name
         self._calls: queue.Queue = queue.Queue(waiting)
@@ -87,21 +84,21 @@ class Background(Sink):
 
     def _put(self, verb: str, *arguments) -> None:
         if self._thread.is_alive():
-            with contextlib.suppress(queue.Full):  # it lags behind: this one is not shown
+            try:
                 self._calls.put_nowait((verb, arguments))
+            except queue.Full:
+                notice(f"sink {self._name} lags", f"{self._name} does not keep up; what does not fit is left out")
 
     def _run(self, make: Callable[[], Sink]) -> None:
-        try:
-            sink = make()
-            verb = ""
-            while verb != "close":
-                verb, arguments = self._calls.get()
-                getattr(sink, verb)(*arguments)
-        except Exception as error:
-            warn(self._name, error)
-
-
-def warn(name: str, error: Exception) -> None:
-    """Tell that a sink is gone; the training goes on."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    print(f"warning: {name} failed and is off from here on: {reason}", file=sys.stderr)
+        sink, verb, arguments = None, "open", ()
+        while True:
+            try:
+                sink = sink or make()
+                if verb != "open":
+                    getattr(sink, verb)(*arguments)
+            except Exception as error:  # nothing that only shows a training may end it
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                notice(f"sink {self._name}", f"{self._name} failed and is tried again, the training goes on: {reason}")
+            if verb == "close":
+                return
+            verb, arguments = self._calls.get()

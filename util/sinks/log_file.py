@@ -1,30 +1,56 @@
 """loss_log.txt for people and old scripts, loss_log.jsonl for programs."""
 
 import json
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from util.files import atomic
 from util.progress import Progress
 from util.sinks import Sink
 
+LOG_LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), .*\) ")
+
 
 class LogFile(Sink):
-    """Appends line by line."""
+    """Appends line by line, from a point of the training on: what is there of later ones is dropped.
 
-    def __init__(self, folder: str | Path):
+    A line that can't be written, as on a full disk, waits for the next.
+    """
+
+    def __init__(self, folder: str | Path, start: Progress):
         self.text, self.jsonl = Path(folder) / "loss_log.txt", Path(folder) / "loss_log.jsonl"
-        self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
+        _keep_until(start, self.text, _position)
+        _keep_until(start, self.jsonl, lambda line: (point := parse(line)) and (point["epoch"], point["iters"]))
+        header = f"================ Training Loss ({time.strftime('%c')}) ================\n"
+        self._waiting = {self.text: header, self.jsonl: ""}
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        self._append(self.text, log_line(at, values))
         point = {**at.counters(), "time": round(at.time, 6), "data": round(at.data, 6)}
-        self._append(self.jsonl, json.dumps({**point, "losses": values}))
+        self._waiting[self.text] += f"{log_line(at, values)}\n"
+        self._waiting[self.jsonl] += json.dumps({**point, "losses": values}) + "\n"
+        self._flush()
 
-    @staticmethod
-    def _append(path: Path, line: str) -> None:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+    def close(self) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
+        for path in self._waiting:
+            self._append(path)
+
+    def _append(self, path: Path) -> None:
+        content = self._waiting[path].encode()
+        with open(path, "ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                if file.write(content) < len(content):
+                    raise OSError(f"no space left for {path}")
+            except OSError:
+                file.truncate(end)
+                raise
+        self._waiting[path] = ""
 
 
 def log_line(at: Progress, values: dict[str, float]) -> str:
@@ -34,18 +60,34 @@ def log_line(at: Progress, values: dict[str, float]) -> str:
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The points of loss_log.jsonl in order, without a truncated last line.
-
-    A run that was resumed from an earlier point, or started again, replaces what its log has from there on.
-    """
+    """The points of loss_log.jsonl in order, without torn lines."""
     path = Path(folder) / "loss_log.jsonl"
-    points = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            point = json.loads(line)
-        except ValueError:
-            continue
-        while points and points[-1]["total_iters"] >= point["total_iters"]:
-            points.pop()
-        points.append(point)
-    return points
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [point for point in map(parse, lines) if point]
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """A point of loss_log.jsonl, None for a torn line."""
+    try:
+        point = json.loads(line)
+    except ValueError:
+        return None
+    return point if isinstance(point, dict) and {"epoch", "iters", "losses"} <= point.keys() else None
+
+
+def _position(line: str) -> tuple[int, int] | None:
+    if not line.startswith("("):
+        return 0, 0
+    match = LOG_LINE.match(line)
+    return match and (int(match[1]), int(match[2]))
+
+
+def _keep_until(start: Progress, path: Path, position: Callable[[str], tuple[int, int] | None]) -> None:
+    """Drop the lines of a log that are past this point of the training, or torn."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if (where := position(line)) and where <= (start.epoch, start.iters)]
+    if len(kept) < len(lines):
+        with atomic(path) as file:
+            file.writelines(f"{line}\n" for line in kept)

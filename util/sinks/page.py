@@ -19,9 +19,8 @@ PICTURE = re.compile(r"epoch(\d+)_(.+)\.png")
 class Page(Sink):
     """Rebuilt from the files on disk, so it continues what an earlier run left."""
 
-    def __init__(self, folder: str | Path, name: str, images_every: int, width: int):
+    def __init__(self, folder: str | Path, name: str, width: int):
         self.folder, self.name, self.width = Path(folder), name, width
-        self.images_every = images_every
         self.labels: list[str] = []
 
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:

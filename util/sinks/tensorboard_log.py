@@ -11,10 +11,9 @@ from util.sinks import Sink
 class TensorBoardLog(Sink):
     """Losses and pictures over the number of images, in `<run>/tensorboard`."""
 
-    def __init__(self, folder: str | Path, images_every: int):
+    def __init__(self, folder: str | Path):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.images_every = images_every
         self.writer = SummaryWriter(str(folder))
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:

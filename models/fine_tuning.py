@@ -1,0 +1,64 @@
+"""Start a new run from the weights of another one, or of one file."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from networks.architecture import differences
+from util import checkpoint
+from util.errors import UsageError, did_you_mean
+from util.run_files import network_file
+
+ALSO = {"G_A": "G", "G": "G_A"}  # a published generator, and the one of a cycle that goes the same way
+
+
+def init_from(networks: dict[str, nn.Module], source: str, checkpoints_dir: str, tag: str) -> None:
+    """Copy every tensor of equal name and shape, and tell for each network what matched.
+
+    `source` is a run, its folder, or one `*_net_<name>.pth`. Raises UsageError when it is not there, or when nothing of
+    a file fits its network.
+    """
+    files = find_weights(source, checkpoints_dir, tag)
+    chosen = {name: files.get(name) or files.get(ALSO.get(name, "")) for name in networks}
+    if not any(chosen.values()):
+        raise UsageError(f"--init_from {source} has {', '.join(sorted(files))}; this model has {', '.join(networks)}: "
+                         f"none in common")
+    for name, net in networks.items():
+        print(f"network {name}: {copy_matching(net, chosen[name]) if chosen[name] else 'starts anew, no weights'}")
+
+
+def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]:
+    """Network name -> file; raises UsageError that says what is there."""
+    path = Path(source)
+    if path.is_file():
+        named = re.fullmatch(r".+_net_(.+)\.pth", path.name)
+        return {named[1] if named else "G": path}
+    folder = path if path.is_dir() else Path(checkpoints_dir) / source
+    pattern = network_file(folder, tag, "*").name
+    found = {file.name.removeprefix(f"{tag}_net_").removesuffix(".pth"): file for file in folder.glob(pattern)}
+    if not found:
+        runs = [file.parent.name for file in Path(checkpoints_dir).glob("*/*_net_*.pth")]
+        problem = f"has no {pattern} (--epoch names another checkpoint)" if folder.is_dir() else "does not exist"
+        raise UsageError(f"--init_from {source}: {folder} {problem}.{did_you_mean(source, runs)} Give a run in "
+                         f"{checkpoints_dir}, a folder, or a .pth file")
+    return found
+
+
+def copy_matching(net: nn.Module, path: Path) -> str:
+    """Copy what fits from a file into a network; returns how much that was."""
+    offered, wanted = checkpoint.clean_state_dict(checkpoint.load(path), path), net.state_dict()
+    fitting = {key for key, value in wanted.items() if key in offered and offered[key].shape == value.shape}
+    if not fitting:
+        reasons = ", ".join(differences(offered, getattr(net, "arguments", {}))) or "its tensors have other names"
+        raise UsageError(f"nothing in {path} fits this network: {reasons}")
+    with torch.no_grad():
+        for key in fitting:
+            wanted[key].copy_(offered[key])
+    text = f"{len(fitting)} of {len(wanted)} tensors from {path}"
+    missing = [key for key in wanted if key not in fitting]
+    if missing:
+        text += f"; anew: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
+        text += f" (trained with {', '.join(differences(offered, getattr(net, 'arguments', {})))})"
+    return text.replace(" (trained with )", "")

@@ -1,0 +1,40 @@
+"""What to do when memory runs out."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from util.errors import UsageError
+
+GIB = 2 ** 30
+
+
+@contextmanager
+def explained(options: Sequence[str]) -> Iterator[None]:
+    """Turn running out of memory, of a GPU or of the host, into a UsageError: the peak seen, and what helps first."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        raise UsageError(f"out of memory ({peak()}); what helps, in this order: {', '.join(options)}") from error
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says so; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def peak() -> str:
+    """The most memory that this process has held, of the GPU where it used one."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        return f"peak {torch.cuda.max_memory_reserved() / GIB:.2f} of {total / GIB:.2f} GiB on the GPU"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "on the CPU"
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    return f"peak {kilobytes / 2 ** 20:.2f} GiB on the CPU"
