@@ -36,7 +36,7 @@ from util.sinks.page import Page
 from util.sinks.tensorboard_log import TensorBoardLog
 from util.sinks.visdom_view import VisdomView, visdom_answers
 from util.sinks.wandb_log import WandbLog
-from util.stall import StallWatch
+from util.stall import Watchdog, report_stall
 
 
 def train(opt) -> BaseModel:
@@ -82,28 +82,29 @@ class Training:
         statistics = [b for net in model.networks().values() for b in net.buffers() if b.is_floating_point()]
         self.guard = Guard(opt.grad_clip, statistics)
         self.restored_at = -1  # steps taken when the weights were last restored
-        self.stall = StallWatch(Path(model.save_dir) / "stalled.txt", opt.stall_minutes, loader.readings)
+        stalled = Path(model.save_dir) / "stalled.txt"
+        self.watch = Watchdog(opt.stall_minutes * 60, lambda: report_stall(stalled, opt.stall_minutes, loader.readings))
         loader.while_waiting = self.signals.check
 
     def run(self) -> None:
         """Train to the end of the last epoch."""
-        with self.signals, self.guard, self.stall:
+        with self.signals, self.guard, self.watch:
             try:
                 while self.progress.epoch <= self.last:
                     self.epoch()
-                if self.saver.error:
-                    self.saver.insist(self.opt.save_minutes * 60)
             except (UsageError, Stopped):  # between two steps: nothing is lost
                 if self.progress.total_iters:
                     self.saver.insist(seconds=10)
                 raise
+            if self.saver.error:
+                self.saver.insist(self.opt.save_minutes * 60)
 
     def epoch(self) -> None:
         """Train from where the progress stands to the end of its epoch."""
         self.loader.set_epoch(self.progress.epoch, self.progress.iters)
         for batch in self.progress.batches(self.loader):
             self.step(batch)
-            self.stall.beat()
+            self.watch.beat()
             self.show()
             self.save_if_due()
             self.signals.check()

@@ -20,9 +20,10 @@ from util.errors import ImageError, UsageError
 from util.notices import collect, notice, say
 from util.plugins import add_plugin_dir
 from util.seed import derive, seeded
+from util.stall import Watchdog
 
 DRAWS = 10    # of other images, where one can't be used
-POLL = 5      # seconds between looks at workers that send nothing
+POLL = 2      # seconds between looks at workers that send nothing
 RESTARTS = 5  # of workers without a batch in between
 
 
@@ -44,6 +45,8 @@ class Loader:
         self._board = whereabouts.new_board(self._workers)
         self._samples = _Samples(dataset, opt, len(self), self._board)
         self._strikes: Counter[str] = Counter()
+        self._hung: list[whereabouts.Reading] = []
+        self._watch = Watchdog(opt.worker_timeout, self._kill_hung)
         self._loader = self._start()
 
     def _start(self) -> DataLoader:
@@ -52,7 +55,7 @@ class Loader:
             self._samples, sampler=self.order, num_workers=workers,
             batch_size=opt.batch_size if opt.isTrain else 1, collate_fn=_stack if opt.isTrain else _keep,
             generator=torch.Generator().manual_seed(opt.seed),  # else it draws from the training's
-            worker_init_fn=_enter_worker, timeout=min(POLL, opt.worker_timeout) if workers else 0,
+            worker_init_fn=_enter_worker, timeout=POLL if workers else 0,
             persistent_workers=opt.isTrain and workers > 0, pin_memory=opt.device.type == "cuda",
         )
 
@@ -66,24 +69,42 @@ class Loader:
 
     def readings(self) -> list[str]:
         """What the workers are reading now, in words."""
-        return [f"data worker {reading.pid} is reading {reading.what}" for reading in whereabouts.readings(self._board)]
+        return [f"data worker {reading.pid} is reading {reading.what or 'nothing'}"
+                for reading in whereabouts.readings(self._board)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self._read() if self.opt.isTrain else group_by_size(self._read(), self.opt.batch_size)
+        return self._batches() if self.opt.isTrain else group_by_size(self._batches(), self.opt.batch_size)
 
-    def _read(self) -> Iterator[dict[str, Any]]:
-        """Batches in training, samples in testing."""
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        """Batches in training, samples in testing; tells what was left out."""
+        with self._watch:
+            for result in self._results():
+                for kind, text in result.notices.items():
+                    notice(kind, text)
+                for error in result.unusable:
+                    self._leave_out(error)
+                if result.failure is not None:
+                    raise result.failure
+                if result.value is not None:
+                    yield result.value
+
+    def _results(self) -> Iterator["Result"]:
+        """What the workers send, starting them again where they fail."""
         start, seen, failures = self.order.start, 0, 0
         iterator = None
         while True:
+            self._watch.beat()
             try:
                 iterator = iterator or self._iterate()
-                result = self._next(iterator)
+                result = next(iterator)
             except StopIteration:
                 break
             except (RuntimeError, OSError, EOFError) as failure:
                 if not self._workers or str(failure).startswith("Caught "):  # raised by the dataset
                     raise
+                if iterator is not None and "timed out" in str(failure) and not self._hung:
+                    self.while_waiting()
+                    continue
                 failures += 1
                 if failures > RESTARTS:
                     raise UsageError(f"data workers fail again and again ({failure}); is /dev/shm large enough? "
@@ -92,16 +113,10 @@ class Loader:
                 self.order.start = start + seen
                 iterator, self._loader = None, self._start()
                 continue
+            self._watch.rest()
             failures = 0
             seen += result.images
-            for kind, text in result.notices.items():
-                notice(kind, text)
-            for error in result.unusable:
-                self._leave_out(error)
-            if result.failure is not None:
-                raise result.failure
-            if result.value is not None:
-                yield result.value
+            yield result
         self.order.start = start
 
     def _iterate(self) -> Iterator["Result"]:
@@ -112,31 +127,23 @@ class Loader:
             signal.signal(signal.SIGCHLD, before)
         return iterator
 
-    def _next(self, iterator: Iterator["Result"]) -> "Result":
-        """The next result; what the DataLoader raises when it is long in coming is raised after --worker_timeout."""
-        waited = 0.0
-        while True:
-            try:
-                return next(iterator)
-            except RuntimeError as error:
-                waited += self._loader.timeout
-                if "timed out" not in str(error) or waited >= self.opt.worker_timeout:
-                    raise
-                self.while_waiting()
+    def _kill_hung(self) -> None:
+        """End the workers that the training has waited for too long: those that read, or all when none does."""
+        there = whereabouts.readings(self._board)
+        self._hung = [reading for reading in there if reading.what] or there
+        for reading in self._hung:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(reading.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _blame(self, failure: str) -> None:
-        """Name what the dead or hung workers were reading; the second time it is banned."""
-        dead = {int(number) for number in re.findall(r"\d+", failure)} if "pid" in failure else set()
-        guilty = [reading for reading in whereabouts.readings(self._board) if not dead or reading.pid in dead]
-        for reading in guilty:
-            self._strikes[reading.what] += 1
-            say(f"warning: a data worker {'died' if dead else 'hung'} reading {reading.what}; it is started again")
-            if not dead:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(reading.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-        if not guilty:
-            say(f"warning: a data worker failed ({failure}); it is started again")
+        """Name what the hung or dead workers were reading; the second time it is banned."""
+        dead = {int(number) for number in re.findall(r"\d+", failure)}
+        verb = "hung" if self._hung else "died"
+        for reading in self._hung or [r for r in whereabouts.readings(self._board) if r.pid in dead]:
+            self._strikes[reading.what] += bool(reading.what)
+            say(f"warning: a data worker {verb}, reading {reading.what or 'nothing'}; it is started again")
         self._samples.banned = frozenset(what for what, strikes in self._strikes.items() if strikes > 1)
+        self._hung = []
         self._board.zero_()
 
     def _leave_out(self, error: ImageError) -> None:
@@ -158,7 +165,8 @@ def _enter_worker(worker: int) -> None:
     """A signal to the group, as Ctrl-C is, reaches only the main process, which finishes its step first."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
-    whereabouts.take_row(get_worker_info().dataset.board, worker)
+    samples = get_worker_info().dataset
+    whereabouts.take_row(samples.board, worker, samples.banned)
 
 
 class EpochOrder(Sampler):
@@ -213,7 +221,7 @@ class _Samples(Dataset):
     def _read(self, index: int, seed: int) -> dict[str, Any]:
         """One sample; raises ImageError, also for a dataset that opens its files itself."""
         name = f"sample {index} of {type(self.dataset).__name__}"
-        whereabouts.begin(name, self.banned)
+        whereabouts.note(name)
         try:
             with seeded(seed):
                 sample = self.dataset[index]

@@ -49,16 +49,14 @@ def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]
 def copy_matching(net: nn.Module, path: Path) -> str:
     """Copy what fits from a file into a network; returns how much that was."""
     offered, wanted = checkpoint.clean_state_dict(checkpoint.load(path), path), net.state_dict()
+    reasons = differences(offered, getattr(net, "arguments", {}))
     fitting = {key for key, value in wanted.items() if key in offered and offered[key].shape == value.shape}
     if not fitting:
-        reasons = ", ".join(differences(offered, getattr(net, "arguments", {}))) or "its tensors have other names"
-        raise UsageError(f"nothing in {path} fits this network: {reasons}")
+        raise UsageError(f"nothing in {path} fits this network: {', '.join(reasons) or 'its tensors have other names'}")
     with torch.no_grad():
         for key in fitting:
             wanted[key].copy_(offered[key])
-    text = f"{len(fitting)} of {len(wanted)} tensors from {path}"
     missing = [key for key in wanted if key not in fitting]
-    if missing:
-        text += f"; anew: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
-        text += f" (trained with {', '.join(differences(offered, getattr(net, 'arguments', {})))})"
-    return text.replace(" (trained with )", "")
+    return (f"{len(fitting)} of {len(wanted)} tensors from {path}"
+            + (f", trained with {', '.join(reasons)}" if reasons else "")
+            + (f"; anew: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""))

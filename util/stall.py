@@ -1,6 +1,7 @@
-"""When a training stands still, where it stands."""
+"""What to do when something that should go on does not."""
 
 import faulthandler
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,47 +10,49 @@ from pathlib import Path
 from util.notices import say
 
 
-class StallWatch:
-    """Inside the block a thread writes the stacks of all threads to `path` when `beat` is not called for so long.
+class Watchdog:
+    """Inside the block a thread calls `bark` when no `beat` came for so many seconds, once until the next; 0: never."""
 
-    `more` says what else is known, such as what the data workers read.
-    """
-
-    def __init__(self, path: str | Path, minutes: float, more: Callable[[], list[str]] = list):
-        self.path = Path(path)
-        self.limit = minutes * 60
-        self.more = more
-        self._over = threading.Event()
+    def __init__(self, seconds: float, bark: Callable[[], None]):
+        self.seconds = seconds or math.inf
+        self.bark = bark
         self._last = time.monotonic()
-        self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
 
     def beat(self) -> None:
-        """A step has ended."""
+        """It goes on; the time starts anew."""
         self._last = time.monotonic()
 
-    def __enter__(self) -> "StallWatch":
-        if self.limit > 0:
-            self._thread.start()
+    def rest(self) -> None:
+        """Nothing is expected until the next beat."""
+        self._last = math.inf
+
+    def __enter__(self) -> "Watchdog":
+        self.beat()
+        self._over = threading.Event()
+        if self.seconds < math.inf:
+            threading.Thread(target=self._watch, args=(self._over,), name="watchdog", daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
         self._over.set()
 
-    def _watch(self) -> None:
-        reported = None
-        while not self._over.wait(min(5.0, self.limit / 4)):
+    def _watch(self, over: threading.Event) -> None:
+        barked = None
+        while not over.wait(min(1.0, self.seconds / 4)):
             last = self._last
-            if time.monotonic() - last > self.limit and last != reported:
-                reported = last
-                self._report()
+            if time.monotonic() - last > self.seconds and last != barked:
+                barked = last
+                self.bark()
 
-    def _report(self) -> None:
-        waited = f"warning: no step has ended for {self.limit / 60:g} minutes"
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in (time.strftime("%F %T"), *self.more()))
-                file.flush()
-                faulthandler.dump_traceback(file, all_threads=True)
-            say(f"{waited}; where all threads stand is in {self.path}")
-        except OSError as error:
-            say(f"{waited}; where all threads stand can't be written: {error}")
+
+def report_stall(path: str | Path, minutes: float, more: Callable[[], list[str]]) -> None:
+    """Write where all threads stand, after the lines of `more`, and tell where that is."""
+    told = f"warning: no step has ended for {minutes:g} minutes; where all threads stand"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in (time.strftime("%F %T"), *more()))
+            file.flush()
+            faulthandler.dump_traceback(file, all_threads=True)
+        say(f"{told} is in {path}")
+    except OSError as error:
+        say(f"{told} can't be written: {error}")

@@ -1,0 +1,22 @@
+"""Each fault of benchmarks/faults.py, survived by the real train.py in processes of its own."""
+
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import faults
+
+TRIES = {"killed": 5}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    return faults.Lab(tmp_path_factory.mktemp("lab"), seed=0)
+
+
+@pytest.mark.parametrize("name", [name for name in faults.FAULTS for _ in range(TRIES.get(name, 1))])
+def test_fault(lab, name):
+    faults.FAULTS[name](lab)
