@@ -17,8 +17,11 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, Type
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow has it
 
 
-def read_image(path: str, channels: int) -> np.ndarray:
-    """(H, W, channels); raises ImageError for a file that can't be read or has other channels."""
+OWN_MODE = {"1": "L", "LA": "L", "L": "L", "RGBA": "RGBA"}  # any other kind of picture is colour
+
+
+def read_image(path: str, channels: int | None) -> np.ndarray:
+    """(H, W, channels), or with as many channels as the file has; raises ImageError when it can't be read so."""
     try:
         if os.path.getsize(path) == 0:
             raise ImageError(path, "is empty (0 bytes)")
@@ -27,10 +30,10 @@ def read_image(path: str, channels: int) -> np.ndarray:
             array = _read(path, channels)
     except (*BROKEN, Image.DecompressionBombWarning) as error:
         raise ImageError(path, f"can't be read: {' '.join(str(error).split()) or type(error).__name__}") from error
-    return _with_channels(array, channels, path)
+    return array if channels is None else _with_channels(array, channels, path)
 
 
-def _read(path: str, channels: int) -> np.ndarray:
+def _read(path: str, channels: int | None) -> np.ndarray:
     with open(path, "rb") as file:  # names lie; the first bytes do not
         head = file.read(64)
     if head.startswith(b"\x93NUMPY"):
@@ -51,7 +54,7 @@ def _is_deep_colour(head: bytes) -> bool:
     return fields[:1] in ([b"P6"], [b"P3"]) and len(fields) > 3 and fields[3].isdigit() and int(fields[3]) > 255
 
 
-def _read_tiff(path: str, channels: int) -> np.ndarray | None:
+def _read_tiff(path: str, channels: int | None) -> np.ndarray | None:
     """The pixels, or None for an ordinary picture, which Pillow reads in every compression and kind of colour."""
     import tifffile
 
@@ -98,7 +101,7 @@ def _as_picture(array: np.ndarray) -> np.ndarray:
     return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
 
 
-def _from_pillow(image: Image.Image, file_format: str | None, channels: int, path: str) -> np.ndarray:
+def _from_pillow(image: Image.Image, file_format: str | None, channels: int | None, path: str) -> np.ndarray:
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and file_format in ("PNG", "PPM")):
         return _as_picture(np.asarray(image).astype(np.uint16))
@@ -108,6 +111,8 @@ def _from_pillow(image: Image.Image, file_format: str | None, channels: int, pat
         image, mode = image.convert("RGBA"), "palette with transparency"
     if mode == "LAB":
         image = image.convert("RGB")  # the only way to any other
+    if channels is None:
+        return _as_picture(np.asarray(image.convert(OWN_MODE.get(mode, "RGB"))))
     target = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
     if mode not in ("L", "RGB", target):
         notice(f"mode {mode}", f"{path} is a {mode} image and is read as {target} (further ones too)")

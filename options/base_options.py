@@ -16,7 +16,6 @@ from networks.layers import INIT_TYPES
 from options.config_file import read_config
 from options.parser import Parser
 from options.record import read_record, run_name
-from options.types import natural, not_negative, number_or_inf, positive, seed, size
 from util.device import pick_device
 from util.errors import UsageError
 from util.files import inside
@@ -24,6 +23,7 @@ from util.images import DEPTHS
 from util.notices import notice
 from util.plugins import add_plugin_dir, plugin_names
 from util.seed import derive
+from util.types import natural, not_negative, number_or_inf, positive, seed, size
 
 
 class BaseOptions(ABC):

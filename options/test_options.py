@@ -6,8 +6,8 @@ from typing import Any
 from options.base_options import BaseOptions
 from options.parser import Parser
 from options.record import generator_options
-from options.types import number_or_inf, ratio
 from util.errors import UsageError
+from util.types import number_or_inf, ratio
 
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",

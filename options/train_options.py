@@ -8,8 +8,8 @@ from models.schedule import LR_POLICIES
 from networks import OBJECTIVES
 from options.base_options import BaseOptions
 from options.parser import Parser
-from options.types import fraction, natural, not_negative, positive
 from util.errors import UsageError
+from util.types import fraction, natural, not_negative, positive
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
                  "device", "gpu_ids", "init_from"}
