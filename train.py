@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ from util.stall import Watchdog, report_stall
 def train(opt) -> BaseModel:
     """Train from the options, or go on where the run stopped; always leaves `latest`."""
     seed_all(opt.seed)
-    loader = create_dataset(opt)
+    with closing(create_dataset(opt)) as loader:
+        return train_on(loader, opt)
+
+
+def train_on(loader: Loader, opt) -> BaseModel:
+    """The same with data at hand."""
     model = create_model(opt)
     if size := trained_size(opt):
         model.check_size(*size)
@@ -142,14 +148,14 @@ class Training:
             say(f"warning: a loss or gradient is not finite; skipped steps: {guard.skipped}, with the files "
                 f"{', '.join(dict.fromkeys(files[:6]))}{', ...' if len(files) > 6 else ''}")
         if guard.streak >= self.opt.nan_patience:
-            say(f"warning: {guard.streak} steps in a row were not finite; the weights of the last save are restored")
-            self.restore_weights()
+            self.restore_weights(f"{guard.streak} steps in a row were not finite")
 
-    def restore_weights(self) -> None:
+    def restore_weights(self, reason: str) -> None:
         """Go back to the last save; raises UsageError without one, or when no step was good since the last time."""
         if self.guard.taken == self.restored_at or not (Path(self.model.save_dir) / STATE).exists():
             raise UsageError(f"no step is finite any more, and there is no good save to go back to; a smaller --lr, "
                              f"--grad_clip 1, or python -m data.check {self.opt.dataroot} may help")
+        say(f"warning: {reason}; the weights of the last save are restored")
         self.model.restore_weights()
         self.guard.streak, self.restored_at = 0, self.guard.taken
 
@@ -180,8 +186,7 @@ class Training:
         """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
         self.check_numbers()
         if not self.model.is_finite():
-            say("warning: weights are not finite; those of the last save are restored")
-            self.restore_weights()
+            self.restore_weights("weights are not finite")
         self.model.save_state(self.progress.state())
         self.model.save_networks("latest")
 

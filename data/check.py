@@ -84,8 +84,9 @@ class _Files(torch.utils.data.Dataset):
 
 def examine_all(paths: list[str], workers: int) -> tuple[list[Facts], list[ImageError]]:
     """Read all files in parallel, with a progress bar; workers that die or hang on one are survived."""
-    opt = SimpleNamespace(isTrain=False, serial_batches=True, batch_size=1, seed=0, plugin_dir=None, num_threads=workers,
-                          worker_timeout=60, max_dataset_size=len(paths), device=torch.device("cpu"))
+    opt = SimpleNamespace(isTrain=False, serial_batches=True, batch_size=1, seed=0, plugin_dir=None,
+                          num_threads=workers, worker_timeout=60, max_dataset_size=len(paths),
+                          device=torch.device("cpu"))
     loader = Loader(_Files(paths), opt)
     facts = [Facts(**json.loads(batch["facts"][0]))
              for batch in tqdm(loader, total=len(paths), unit="img", disable=None)]

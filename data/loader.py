@@ -46,7 +46,6 @@ class Loader:
         self._samples = _Samples(dataset, opt, len(self), self._board)
         self._strikes: Counter[str] = Counter()
         self._hung: list[whereabouts.Reading] = []
-        self._watch = Watchdog(opt.worker_timeout, self._kill_hung)
         self._loader = self._start()
 
     def _start(self) -> DataLoader:
@@ -67,6 +66,10 @@ class Loader:
         """Which epoch comes next, and after how many of its images to begin."""
         self.order.epoch, self.order.start = epoch, start
 
+    def close(self) -> None:
+        """End the workers now; left to the garbage collector, they may have lost the queue that tells them to."""
+        self._loader = None
+
     def readings(self) -> list[str]:
         """What the workers are reading now, in words."""
         return [f"data worker {reading.pid} is reading {reading.what or 'nothing'}"
@@ -77,8 +80,8 @@ class Loader:
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         """Batches in training, samples in testing; tells what was left out."""
-        with self._watch:
-            for result in self._results():
+        with Watchdog(self.opt.worker_timeout, self._kill_hung) as watch:
+            for result in self._results(watch):
                 for kind, text in result.notices.items():
                     notice(kind, text)
                 for error in result.unusable:
@@ -88,12 +91,12 @@ class Loader:
                 if result.value is not None:
                     yield result.value
 
-    def _results(self) -> Iterator["Result"]:
+    def _results(self, watch: Watchdog) -> Iterator["Result"]:
         """What the workers send, starting them again where they fail."""
         start, seen, failures = self.order.start, 0, 0
         iterator = None
         while True:
-            self._watch.beat()
+            watch.beat()
             try:
                 iterator = iterator or self._iterate()
                 result = next(iterator)
@@ -113,7 +116,7 @@ class Loader:
                 self.order.start = start + seen
                 iterator, self._loader = None, self._start()
                 continue
-            self._watch.rest()
+            watch.rest()
             failures = 0
             seen += result.images
             yield result

@@ -53,7 +53,7 @@ class ValueRange:
         values = (values + 1) / 2 * (self.high - self.low) + self.low
         if self.depth == "float32":
             return values.astype(np.float32)
-        return np.rint(values).clip(0, np.iinfo(self.depth).max).astype(self.depth)
+        return np.rint(np.nan_to_num(values, nan=self.low)).clip(0, np.iinfo(self.depth).max).astype(self.depth)
 
 
 EIGHT_BIT = ValueRange()
