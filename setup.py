@@ -30,5 +30,8 @@ setup(
         "tqdm>=4.66",
         "PyYAML>=6.0",
     ],
-    extras_require={**EXTRAS, "test": ["pytest>=8.0", "ruff>=0.5", *EXTRAS["visdom"], *EXTRAS["tensorboard"]]},
+    extras_require={
+        **EXTRAS,
+        "test": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.5", *EXTRAS["visdom"], *EXTRAS["tensorboard"]],
+    },
 )

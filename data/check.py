@@ -64,7 +64,7 @@ def _mode(path: str, array: np.ndarray) -> str:
     try:
         with Image.open(path) as image:
             return image.mode
-    except OSError:  # what only other libraries read
+    except Exception:  # what only other libraries read
         return f"{array.dtype} with {array.shape[2]} channels"
 
 

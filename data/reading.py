@@ -2,9 +2,7 @@
 
 import os
 import re
-import struct
 import warnings
-import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,8 +10,6 @@ from PIL import Image, ImageOps
 from util.errors import ImageError
 from util.notices import notice
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error, zlib.error,
-          RuntimeError, Image.DecompressionBombError)
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow has it
 
 
@@ -26,9 +22,12 @@ def read_image(path: str, channels: int | None) -> np.ndarray:
         if os.path.getsize(path) == 0:
             raise ImageError(path, "is empty (0 bytes)")
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters is raised
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             array = _read(path, channels)
-    except (*BROKEN, Image.DecompressionBombWarning) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise nearly everything, down to tokenize.TokenError
         raise ImageError(path, f"can't be read: {' '.join(str(error).split()) or type(error).__name__}") from error
     return array if channels is None else _with_channels(array, channels, path)
 

@@ -47,6 +47,21 @@ def test_networks_never_see_opt():
         assert "opt" not in names, path
 
 
+def test_checkpoints_are_read_without_running_code():
+    loads = [
+        (path, {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords})
+        for path in [*FILES, ROOT / "train.py", ROOT / "test.py"]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("torch.load", "np.load", "pickle.load", "yaml.load")
+    ]
+    assert {path.name for path, _ in loads} == {"checkpoint.py", "reading.py", "config_file.py"}
+    for path, keywords in loads:
+        assert keywords.get("weights_only") is True or keywords.get("allow_pickle") is False or "Loader" in keywords, (
+            path
+        )
+
+
 def test_no_code_from_strings():
     for path in FILES:
         calls = {

@@ -1,6 +1,7 @@
 """Checkpoint files: plain values and tensors, read without running code, written whole."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ def load(path: str | Path) -> Any:
         raise UsageError(f"checkpoint {path} does not exist.{_present(path.parent)}")
     content = path.read_bytes()
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, which damaged files seem to have
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, EOF, OS, Runtime and Type errors for a bad file
         reason = "more than plain values and tensors" if "Unsupported" in str(error) else "truncated, or another format"
         raise UsageError(f"{path} can't be read as a checkpoint: {reason} ({len(content)} bytes)") from error
