@@ -3,6 +3,7 @@
 import glob
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from util.errors import UsageError
 from util.files import inside
 from util.html import HTML
 from util.images import ValueRange, save_exact, save_image, tensor2im
+from util.memory import explained
 from util.run_files import checkpoint_tag
 
 
@@ -130,5 +132,12 @@ def result_name(path: str, roots: list[str]) -> str:
     return str(relative if len(siblings) > 1 else relative.with_suffix(""))
 
 
+def main(argv: Sequence[str]) -> int:
+    """Translate what the command line says."""
+    with explained(("--batch_size 1", "a smaller --crop_size or --load_size with another --preprocess than none",
+                    "--device cpu")):
+        return test(TestOptions().parse(argv))
+
+
 if __name__ == "__main__":
-    run(lambda argv: test(TestOptions().parse(argv)))
+    run(main)

@@ -62,7 +62,7 @@ class Training:
         self.folder, self.state = folder, folder / "checkpoints" / name / "latest_state.pth"
         self.process = subprocess.Popen(
             [sys.executable, "-u", *script, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))) if limit
             else None)
         self.out: list[str] = []
