@@ -26,7 +26,7 @@ from util.lock import RunLock
 from util.memory import explained
 from util.notices import notice, say
 from util.progress import Progress
-from util.run_files import STATE, checkpoint_tag, move_aside, prune
+from util.run_files import checkpoint_tag, move_aside, prune
 from util.saver import Saver
 from util.seed import seed_all
 from util.signals import Signals, Stopped
@@ -88,6 +88,7 @@ class Training:
         statistics = [b for net in model.networks().values() for b in net.buffers() if b.is_floating_point()]
         self.guard = Guard(opt.grad_clip, statistics)
         self.restored_at = -1  # steps taken when the weights were last restored
+        self.in_step = False
         stalled = Path(model.save_dir) / "stalled.txt"
         self.watch = Watchdog(opt.stall_minutes * 60, lambda: report_stall(stalled, opt.stall_minutes, loader.readings))
         loader.while_waiting = self.signals.check
@@ -98,8 +99,8 @@ class Training:
             try:
                 while self.progress.epoch <= self.last:
                     self.epoch()
-            except (UsageError, Stopped):  # between two steps: nothing is lost
-                if self.progress.total_iters:
+            except (UsageError, Stopped):
+                if self.progress.total_iters and not self.in_step:
                     self.saver.insist(seconds=10)
                 raise
             if self.saver.error:
@@ -117,7 +118,8 @@ class Training:
         self.end_epoch()
 
     def step(self, batch: dict[str, Any]) -> None:
-        """Train on one batch."""
+        """Train on one batch; what fails inside can't be taken back."""
+        self.in_step = True
         model = self.model
         model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
         model.set_input(batch)
@@ -127,6 +129,7 @@ class Training:
         self.progress.advance(images)
         self.progress.means.add(model.current_loss_tensors())
         self.bar.update(images)
+        self.in_step = False
 
     def show(self) -> None:
         """Log losses and make pictures, where that is due; the only place that waits for the device."""
@@ -152,7 +155,7 @@ class Training:
 
     def restore_weights(self, reason: str) -> None:
         """Go back to the last save; raises UsageError without one, or when no step was good since the last time."""
-        if self.guard.taken == self.restored_at or not (Path(self.model.save_dir) / STATE).exists():
+        if self.guard.taken == self.restored_at or not (self.saver.saved or self.model.progress):
             raise UsageError(f"no step is finite any more, and there is no good save to go back to; a smaller --lr, "
                              f"--grad_clip 1, or python -m data.check {self.opt.dataroot} may help")
         say(f"warning: {reason}; the weights of the last save are restored")

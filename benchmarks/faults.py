@@ -357,7 +357,7 @@ def worker_killed(lab: Lab) -> int:
 @fault
 def worker_hangs(lab: Lab) -> int:
     """A data worker stops, as on a network folder that does not answer."""
-    run = lab.start("--num_threads", 2, "--worker_timeout", 2)
+    run = lab.start("--num_threads", 2, "--worker_timeout", 3)
     run.wait_for(LOG.pattern)
     time.sleep(lab.random.uniform(0, 0.5))
     os.kill(lab.random.choice(run.workers()), signal.SIGSTOP)
@@ -383,7 +383,7 @@ def file_that_kills(lab: Lab) -> int:
     """A file on which each worker that reads it dies or hangs: named, and another draw takes its place."""
     action = lab.random.choice(("os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(1000)"))
     (lab.folder / "poison_dataset.py").write_text(POISON.format(action=action))
-    run = lab.start("--num_threads", 2, "--worker_timeout", 1, "--dataset_mode", "poison", "--plugin_dir", ".").end()
+    run = lab.start("--num_threads", 2, "--worker_timeout", 3, "--dataset_mode", "poison", "--plugin_dir", ".").end()
     run.warned("a data worker")
     run.warned("strips/train/05.png")
     expect(run.steps() == IMAGES * EPOCHS, "steps are missing")

@@ -96,7 +96,6 @@ class Loader:
         start, seen, failures = self.order.start, 0, 0
         iterator = None
         while True:
-            watch.beat()
             try:
                 iterator = iterator or self._iterate()
                 result = next(iterator)
@@ -113,6 +112,7 @@ class Loader:
                     raise UsageError(f"data workers fail again and again ({failure}); is /dev/shm large enough? "
                                      f"--num_threads 0 reads without them") from failure
                 self._blame(str(failure))
+                watch.beat()
                 self.order.start = start + seen
                 iterator, self._loader = None, self._start()
                 continue
@@ -120,6 +120,7 @@ class Loader:
             failures = 0
             seen += result.images
             yield result
+            watch.beat()
         self.order.start = start
 
     def _iterate(self) -> Iterator["Result"]:

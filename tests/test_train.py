@@ -224,7 +224,7 @@ def test_the_exit_code_of_a_signal_tells_which(strips):
     os.killpg(process.pid, signal.SIGTERM)  # as a batch system does, to the data workers too
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "stopped by SIGTERM and saved" in errors
+    assert "stopped by SIGTERM, finished steps are saved" in errors
     assert "Traceback" not in errors
     assert (RUN / "latest_state.pth").exists()
 

@@ -16,7 +16,8 @@ class Saver:
     def __init__(self, save: Callable[[], None], minutes: float):
         self.save = save
         self.interval = minutes * 60 if minutes > 0 else float("inf")
-        self.error: OSError | None = None
+        self.saved = False                 # at least once
+        self.error: OSError | None = None  # of the last try
         self._tried = time.monotonic()
 
     def due(self) -> bool:
@@ -35,7 +36,7 @@ class Saver:
         else:
             if self.error is not None:
                 say("saved again")
-            self.error = None
+            self.error, self.saved = None, True
         self._tried = time.monotonic()
         return self.error is None
 
