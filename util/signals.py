@@ -14,7 +14,8 @@ class Stopped(Exception):
         self.exit_code = 128 + number
 
     def __str__(self) -> str:
-        return f"stopped by {signal.Signals(self.exit_code - 128).name}, finished steps are saved; --continue_train goes on from here"
+        name = signal.Signals(self.exit_code - 128).name
+        return f"stopped by {name}, finished steps are saved; --continue_train goes on from here"
 
 
 class Signals:
