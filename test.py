@@ -4,6 +4,7 @@ import glob
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from data import create_dataset
 from data.image_folder import is_image_file
+from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
 from options.test_options import TestOptions
@@ -28,23 +30,16 @@ from util.run_files import checkpoint_tag
 def test(opt) -> int:
     """Translate, write the images and a page; returns 1 when images had to be left out, else 0."""
     opt.serial_batches = opt.no_flip = True  # datasets of the reference read these; ours go by opt.isTrain
-    loader = create_dataset(opt)
-    model = create_model(opt)
-    model.setup(opt)
-    if opt.eval:
-        model.eval()
-    if size := trained_size(opt):
-        print(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their size")
-    folder = results_folder(opt)
-    page = HTML(folder, f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
-    rows: dict[str, dict[str, tuple[str, str]]] = {}
-    with tqdm(total=len(loader), unit="img", disable=None) as bar:
-        for batch in loader:
-            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
-            model.set_input(batch)
-            model.test()
-            rows.update(write_batch(opt, model, page.img_dir, result_names(opt, model, batch, loader.dataset.roots)))
-            bar.update(len(model.get_image_paths()))
+    with closing(create_dataset(opt)) as loader:
+        model = create_model(opt)
+        model.setup(opt)
+        if opt.eval:
+            model.eval()
+        if size := trained_size(opt):
+            print(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their "
+                  f"size")
+        page = HTML(results_folder(opt), f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
+        rows = translate(opt, loader, model, page.img_dir)
     for name, files in sorted(rows.items(), key=lambda row: natural(row[0])):
         page.add_header(name)
         shown, exact = zip(*files.values(), strict=True)
@@ -54,8 +49,24 @@ def test(opt) -> int:
     for error in loader.errors.values():
         print(f"skipped {error}", file=sys.stderr)
     print(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
-          f"{folder / 'index.html'}")
+          f"{page.web_dir / 'index.html'}")
     return int(bool(loader.errors))
+
+
+Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
+
+
+def translate(opt, loader: Loader, model: BaseModel, folder: Path) -> dict[str, Row]:
+    """Translate and write every image; returns result name -> its files."""
+    rows: dict[str, Row] = {}
+    with tqdm(total=len(loader), unit="img", disable=None) as bar:
+        for batch in loader:
+            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
+            model.set_input(batch)
+            model.test()
+            rows.update(write_batch(opt, model, folder, result_names(opt, model, batch, loader.dataset.roots)))
+            bar.update(len(model.get_image_paths()))
+    return rows
 
 
 def natural(name: str) -> list[str | int]:
@@ -70,9 +81,9 @@ def results_folder(opt) -> Path:
     return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
 
 
-def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[str, dict[str, tuple[str, str]]]:
-    """Write every visual of every image; returns result name -> label -> (picture to show, exact file)."""
-    rows: dict[str, dict[str, tuple[str, str]]] = {}
+def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[str, Row]:
+    """Write every visual of every image of a batch."""
+    rows: dict[str, Row] = {}
     visuals = model.get_current_visuals()
     for i, (name, path) in enumerate(zip(names, model.get_image_paths(), strict=True)):
         rows[name] = {}

@@ -30,13 +30,8 @@ from util.run_files import checkpoint_tag, move_aside, prune
 from util.saver import Saver
 from util.seed import seed_all
 from util.signals import Signals, Stopped
-from util.sinks import Background, Sinks
-from util.sinks.console import Console
-from util.sinks.log_file import LogFile
-from util.sinks.page import Page
-from util.sinks.tensorboard_log import TensorBoardLog
-from util.sinks.visdom_view import VisdomView, visdom_answers
-from util.sinks.wandb_log import WandbLog
+from util.sinks import Sinks
+from util.sinks.make import make_sinks
 from util.stall import Watchdog, report_stall
 
 
@@ -44,44 +39,43 @@ def train(opt) -> BaseModel:
     """Train from the options, or go on where the run stopped; always leaves `latest`."""
     seed_all(opt.seed)
     with closing(create_dataset(opt)) as loader:
-        return train_on(loader, opt)
-
-
-def train_on(loader: Loader, opt) -> BaseModel:
-    """The same with data at hand."""
-    model = create_model(opt)
-    if size := trained_size(opt):
-        model.check_size(*size)
-    with RunLock(model.save_dir):
-        model.setup(opt)
-        model.restore_schedulers()
-        if opt.init_from:
-            init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt))
-        progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
-        last = opt.n_epochs + opt.n_epochs_decay
-        if progress.epoch > last:
-            print(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a larger "
-                  f"--n_epochs goes on")
-            return model
-        remove_unfinished(model.save_dir)
-        if not opt.continue_train and (aside := move_aside(model.save_dir)):
-            notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have "
-                            f"gone on with it")
-        write_record(model.save_dir, opt,
-                     {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
-        done = (progress.epoch - 1) * len(loader) + progress.iters
-        with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
-                make_sinks(opt, model, bar, progress) as sinks:
-            Training(opt, loader, model, progress, last, bar, sinks).run()
+        model = create_model(opt)
+        if size := trained_size(opt):
+            model.check_size(*size)
+        with RunLock(model.save_dir):
+            model.setup(opt)
+            model.restore_schedulers()
+            if opt.init_from:
+                init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt))
+            progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
+            last = opt.n_epochs + opt.n_epochs_decay
+            if progress.epoch > last:
+                print(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a "
+                      f"larger --n_epochs goes on")
+                return model
+            prepare_folder(opt, model)
+            done = (progress.epoch - 1) * len(loader) + progress.iters
+            with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
+                    make_sinks(opt, model.save_dir, bar, progress) as sinks:
+                Training(opt, loader, model, progress, bar, sinks).run()
     return model
+
+
+def prepare_folder(opt, model: BaseModel) -> None:
+    """Clear away what is not of this run, and record it."""
+    remove_unfinished(model.save_dir)
+    if not opt.continue_train and (aside := move_aside(model.save_dir)):
+        notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have gone "
+                        f"on with it")
+    write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
 
 
 class Training:
     """The loop: epochs of steps, and what happens between two of them."""
 
-    def __init__(self, opt, loader: Loader, model: BaseModel, progress: Progress, last: int, bar: tqdm, sinks: Sinks):
+    def __init__(self, opt, loader: Loader, model: BaseModel, progress: Progress, bar: tqdm, sinks: Sinks):
         self.opt, self.loader, self.model = opt, loader, model
-        self.progress, self.last = progress, last
+        self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
         self.bar, self.sinks = bar, sinks
         self.signals = Signals()
         self.saver = Saver(self.save, opt.save_minutes)
@@ -89,9 +83,8 @@ class Training:
         self.guard = Guard(opt.grad_clip, statistics)
         self.restored_at = -1  # steps taken when the weights were last restored
         self.in_step = False
-        stalled = Path(model.save_dir) / "stalled.txt"
-        self.watch = Watchdog(opt.stall_minutes * 60, lambda: report_stall(stalled, opt.stall_minutes, loader.readings))
-        loader.while_waiting = self.signals.check
+        self.watch = Watchdog(opt.stall_minutes * 60, self.report_stall)
+        loader.workers.while_waiting = self.signals.check
 
     def run(self) -> None:
         """Train to the end of the last epoch."""
@@ -104,7 +97,8 @@ class Training:
                     self.saver.insist(seconds=10)
                 raise
             if self.saver.error:
-                self.saver.insist(self.opt.save_minutes * 60)
+                self.watch.pause()
+                self.saver.insist(self.opt.save_minutes * 60, while_waiting=self.signals.check)
 
     def epoch(self) -> None:
         """Train from where the progress stands to the end of its epoch."""
@@ -132,7 +126,7 @@ class Training:
         self.in_step = False
 
     def show(self) -> None:
-        """Log losses and make pictures, where that is due; the only place that waits for the device."""
+        """Log losses and make pictures, where that is due: what waits for the device besides saving."""
         opt, progress = self.opt, self.progress
         if progress.due(opt.print_freq) or self.guard.full():
             self.check_numbers()
@@ -153,6 +147,12 @@ class Training:
         if guard.streak >= self.opt.nan_patience:
             self.restore_weights(f"{guard.streak} steps in a row were not finite")
 
+    def ensure_finite(self) -> None:
+        """Mend or restore what is about to be written."""
+        self.check_numbers()
+        if not self.model.is_finite():
+            self.restore_weights("weights are not finite")
+
     def restore_weights(self, reason: str) -> None:
         """Go back to the last save; raises UsageError without one, or when no step was good since the last time."""
         if self.guard.taken == self.restored_at or not (self.saver.saved or self.model.progress):
@@ -161,6 +161,10 @@ class Training:
         say(f"warning: {reason}; the weights of the last save are restored")
         self.model.restore_weights()
         self.guard.streak, self.restored_at = 0, self.guard.taken
+
+    def report_stall(self) -> None:
+        """Tell where a training that does not go on stands."""
+        report_stall(Path(self.model.save_dir) / "stalled.txt", self.opt.stall_minutes, self.loader.workers.status())
 
     def end_epoch(self) -> None:
         """Report the epoch's mean losses, move the learning rate on, save what is due."""
@@ -187,14 +191,13 @@ class Training:
 
     def save(self) -> None:
         """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
-        self.check_numbers()
-        if not self.model.is_finite():
-            self.restore_weights("weights are not finite")
+        self.ensure_finite()
         self.model.save_state(self.progress.state())
         self.model.save_networks("latest")
 
     def save_numbered(self, tag: str | int) -> None:
         """Keep the networks of this moment; without space for them the training goes on."""
+        self.ensure_finite()
         try:
             self.model.save_networks(tag)
             if self.opt.keep:
@@ -208,24 +211,6 @@ def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     with torch.no_grad():
         model.compute_visuals()
     return {label: tensor2im(value) for label, value in model.get_current_visuals().items()}
-
-
-def make_sinks(opt, model: BaseModel, bar: tqdm, start: Progress) -> Sinks:
-    """Everything that shows the run."""
-    folder = model.save_dir
-    sinks = [Console(bar), Background("the log", lambda: LogFile(folder, start), waiting=1000)]
-    if not opt.no_html:
-        sinks.append(Background("the page", lambda: Page(folder, opt.name, opt.display_winsize), opt.update_html_freq))
-    if opt.use_tensorboard:
-        sinks.append(Background("tensorboard", lambda: TensorBoardLog(f"{folder}/tensorboard"), opt.display_freq))
-    if opt.display_id > 0 and visdom_answers(opt.display_server, opt.display_port):
-        sinks.append(Background("visdom", lambda: VisdomView(
-            opt.name, opt.display_server, opt.display_port, opt.display_env, opt.display_ncols, opt.display_id),
-            opt.display_freq))
-    if opt.use_wandb:
-        sinks.append(Background("wandb", lambda: WandbLog(
-            opt.wandb_project_name, opt.name, folder, {k: str(v) for k, v in vars(opt).items()}), opt.display_freq))
-    return Sinks(sinks)
 
 
 LESS_MEMORY = ("a smaller --batch_size", "a smaller --crop_size", "a smaller --ngf and --ndf",

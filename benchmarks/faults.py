@@ -53,7 +53,7 @@ def expect(condition: object, what: str) -> None:
         raise Died(what)
 
 
-class Training:
+class Run:
     """train.py under way in a folder; `out` and `err` grow as it prints."""
 
     def __init__(self, folder: Path, name: str, *more: object, limit: int = 0, wrapper: str = ""):
@@ -98,7 +98,7 @@ class Training:
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def end(self, code: int = 0, seconds: float = 240) -> "Training":
+    def end(self, code: int = 0, seconds: float = 240) -> "Run":
         """Wait for the exit with this code."""
         try:
             self.process.wait(seconds)
@@ -155,8 +155,8 @@ class Lab:
         generator = np.random.default_rng(0)
         for i in range(IMAGES):
             self.picture(generator, "strips", i)
-        self.whole = networks(Training(folder, "whole").end().state)
-        self._one_epoch = Training(folder, "one", "--n_epochs", 1).end().state.parent
+        self.whole = networks(Run(folder, "whole").end().state)
+        self._one_epoch = Run(folder, "one", "--n_epochs", 1).end().state.parent
 
     def picture(self, generator: np.random.Generator, data: str, i: int) -> Path:
         """A strip of two smooth random images."""
@@ -166,10 +166,10 @@ class Lab:
         coarse.resize((128, 64), Image.Resampling.BICUBIC).save(path)
         return path
 
-    def start(self, *more: object, **how) -> Training:
+    def start(self, *more: object, **how) -> Run:
         """A training under a new name."""
         self._names += 1
-        return Training(self.folder, f"run{self._names}", *more, **how)
+        return Run(self.folder, f"run{self._names}", *more, **how)
 
     def after_one_epoch(self) -> Path:
         """The state file of a run that stopped there."""
@@ -178,11 +178,11 @@ class Lab:
         shutil.copytree(self._one_epoch, copied)
         return copied / "latest_state.pth"
 
-    def go_on(self, state: Path, *more: object, **how) -> Training:
+    def go_on(self, state: Path, *more: object, **how) -> Run:
         """The run of a state file, continued."""
-        return Training(self.folder, state.parent.name, "--continue_train", *more, **how)
+        return Run(self.folder, state.parent.name, "--continue_train", *more, **how)
 
-    def same(self, run: Training) -> None:
+    def same(self, run: Run) -> None:
         """Expect the run to have ended as the undisturbed one did."""
         mine = networks(run.state)
         expect(all(torch.equal(a, b) for a, b in zip(self.whole, mine, strict=True)), "the weights differ")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data import whereabouts
+from data import worker_status
 from data.image_folder import IMG_EXTENSIONS, contents, make_dataset
 from data.reading import read_image
 from data.transforms import Geometry, draw_geometry, get_params, get_transform
@@ -114,7 +114,7 @@ class BaseDataset(Dataset, ABC):
 
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""
-        whereabouts.note(path)
+        worker_status.reads(path)
         return read_image(path, self.channels[domain])
 
     def geometry(self, image: np.ndarray, path: str) -> Geometry:

@@ -1,29 +1,30 @@
 """Read every image of a data root, tell what is wrong, and which settings fit: python -m data.check DATAROOT."""
 
 import hashlib
-import json
 import os
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from data import whereabouts
+from data import worker_status
 from data.image_folder import IMG_EXTENSIONS, contents, make_dataset
-from data.loader import Loader
+from data.loader import EpochOrder
 from data.reading import read_image
+from data.workers import Workers
 from util.cli import OneLineParser, run
 from util.errors import ImageError, UsageError
 from util.types import natural
 
+TIMEOUT = 60  # seconds for one file
 PHASE = re.compile(r"(train|val|test)(A|B)?")
 
 
@@ -69,7 +70,7 @@ def _mode(path: str, array: np.ndarray) -> str:
 
 
 class _Files(torch.utils.data.Dataset):
-    """One sample a file: what it holds, as a string."""
+    """One sample a file: what it holds, or why that can't be told."""
 
     def __init__(self, paths: list[str]):
         self.paths = paths
@@ -77,20 +78,27 @@ class _Files(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> dict[str, str]:
-        whereabouts.note(self.paths[index])
-        return {"facts": json.dumps(asdict(examine(self.paths[index])))}
+    def __getitem__(self, key: tuple[int, int]) -> Facts | ImageError:
+        path = self.paths[key[1]]
+        try:
+            worker_status.reads(path)
+            return examine(path)
+        except ImageError as error:
+            return error
+        finally:
+            worker_status.done()
+
+
+def _one(facts: list[Facts | ImageError]) -> tuple[Facts | ImageError, int]:
+    return facts[0], 1
 
 
 def examine_all(paths: list[str], workers: int) -> tuple[list[Facts], list[ImageError]]:
     """Read all files in parallel, with a progress bar; workers that die or hang on one are survived."""
-    opt = SimpleNamespace(isTrain=False, serial_batches=True, batch_size=1, seed=0, plugin_dir=None,
-                          num_threads=workers, worker_timeout=60, max_dataset_size=len(paths),
-                          device=torch.device("cpu"))
-    loader = Loader(_Files(paths), opt)
-    facts = [Facts(**json.loads(batch["facts"][0]))
-             for batch in tqdm(loader, total=len(paths), unit="img", disable=None)]
-    return facts, list(loader.errors.values())
+    read = Workers(_Files(paths), EpochOrder(len(paths), shuffle=False, seed=0), workers, TIMEOUT, collate_fn=_one)
+    with closing(read):
+        found = list(tqdm(read, total=len(paths), unit="img", disable=None))
+    return [f for f in found if isinstance(f, Facts)], [f for f in found if isinstance(f, ImageError)]
 
 
 class Survey:

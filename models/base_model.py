@@ -241,21 +241,15 @@ class BaseModel(nn.Module, ABC):
             reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
             print(f"only the networks are restored ({reason}): optimizers start anew, at epoch {self.opt.epoch_count}")
             return
-        with self._restored() as state:
-            restore_random_states(state["random"])
-            self.metric, self.progress = state["metric"], dict(state["progress"])
-            self._saved_schedulers = state["schedulers"]
-            self.restore_schedulers()
-            print(f"resumed from {path}: epoch {self.progress['epoch']}, after {self.progress['iters']} of its images")
+        state = self.restore_weights()
+        restore_random_states(state["random"])
+        self.metric, self.progress = state["metric"], dict(state["progress"])
+        self._saved_schedulers = state["schedulers"]
+        self.restore_schedulers()
+        print(f"resumed from {path}: epoch {self.progress['epoch']}, after {self.progress['iters']} of its images")
 
-    def restore_weights(self) -> None:
-        """Put networks, optimizers and pools back to the last save, and nothing else: the run goes on from here."""
-        with self._restored():
-            pass
-
-    @contextmanager
-    def _restored(self) -> Iterator[dict[str, Any]]:
-        """Load what the last save holds of networks, optimizers and pools; the rest is for the block to take."""
+    def restore_weights(self) -> dict[str, Any]:
+        """Put networks, optimizers and pools back to the last save; returns what else it holds."""
         path = self._state_file()
         state = checkpoint.load(path)
         try:
@@ -266,7 +260,7 @@ class BaseModel(nn.Module, ABC):
                 optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
             for key, pool in self.pools().items():
                 pool.images = [image.to(self.device) for image in state["pools"][key]]
-            yield state
+            return {key: state[key] for key in ("random", "metric", "progress", "schedulers")}
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? Networks alone load with --epoch_count N --epoch TAG") from error

@@ -3,13 +3,12 @@
 import re
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from networks.architecture import differences
 from util import checkpoint
 from util.errors import UsageError, did_you_mean
-from util.run_files import network_file
+from util.run_files import network_files
 
 ALSO = {"G_A": "G", "G": "G_A"}  # a published generator, and the one of a cycle that goes the same way
 
@@ -36,11 +35,10 @@ def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]
         named = re.fullmatch(r".+_net_(.+)\.pth", path.name)
         return {named[1] if named else "G": path}
     folder = path if path.is_dir() else Path(checkpoints_dir) / source
-    pattern = network_file(folder, tag, "*").name
-    found = {file.name.removeprefix(f"{tag}_net_").removesuffix(".pth"): file for file in folder.glob(pattern)}
+    found = network_files(folder, tag)
     if not found:
         runs = [file.parent.name for file in Path(checkpoints_dir).glob("*/*_net_*.pth")]
-        problem = f"has no {pattern} (--epoch names another checkpoint)" if folder.is_dir() else "does not exist"
+        problem = f"has no {tag}_net_*.pth (--epoch names another checkpoint)" if folder.is_dir() else "does not exist"
         raise UsageError(f"--init_from {source}: {folder} {problem}.{did_you_mean(source, runs)} Give a run in "
                          f"{checkpoints_dir}, a folder, or a .pth file")
     return found
@@ -50,12 +48,10 @@ def copy_matching(net: nn.Module, path: Path) -> str:
     """Copy what fits from a file into a network; returns how much that was."""
     offered, wanted = checkpoint.clean_state_dict(checkpoint.load(path), path), net.state_dict()
     reasons = differences(offered, getattr(net, "arguments", {}))
-    fitting = {key for key, value in wanted.items() if key in offered and offered[key].shape == value.shape}
+    fitting = {key: value for key, value in offered.items() if key in wanted and wanted[key].shape == value.shape}
     if not fitting:
         raise UsageError(f"nothing in {path} fits this network: {', '.join(reasons) or 'its tensors have other names'}")
-    with torch.no_grad():
-        for key in fitting:
-            wanted[key].copy_(offered[key])
+    net.load_state_dict(fitting, strict=False)
     missing = [key for key in wanted if key not in fitting]
     return (f"{len(fitting)} of {len(wanted)} tensors from {path}"
             + (f", trained with {', '.join(reasons)}" if reasons else "")

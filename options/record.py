@@ -10,7 +10,7 @@ from util import checkpoint
 from util.errors import UsageError
 from util.files import atomic, inside
 from util.notices import notice
-from util.run_files import RECORD, checkpoint_tag, network_file, run_folder
+from util.run_files import RECORD, checkpoint_tag, network_file, network_files, run_folder
 
 
 def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str, dict]) -> None:
@@ -51,8 +51,7 @@ def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[
     """
     folder, tag = run_folder(opt), checkpoint_tag(opt)
     recorded = {name: net for name, net in record.get("networks", {}).items() if name.startswith("G")}
-    there = list(recorded) or [path.name.removeprefix(f"{tag}_net_").removesuffix(".pth")
-                               for path in sorted(folder.glob(f"{tag}_net_G*.pth"))]
+    there = list(recorded) or [name for name in network_files(folder, tag) if name.startswith("G")]
     suffix = getattr(opt, "model_suffix", "") or _suffix(opt, record, there)
     arguments = recorded.get(f"G{suffix}") or _read_weights(network_file(folder, tag, f"G{suffix}"), record)
     if suffix in ("_A", "_B"):  # it names domains as --direction does

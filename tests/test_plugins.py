@@ -98,7 +98,7 @@ def test_spawned_workers_find_plugins(strips):
     opt = train_options("--model", "classic", "--plugin_dir", PLUGINS, "--dataroot", strips)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=load_in_a_spawned_process, args=(create_dataset(opt)._samples, queue))
+    process = context.Process(target=load_in_a_spawned_process, args=(create_dataset(opt).workers.samples, queue))
     process.start()
     assert queue.get(timeout=120) == "Tensor"
     process.join()

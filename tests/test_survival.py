@@ -489,7 +489,7 @@ def test_a_watchdog_barks_once_until_the_next_beat():
         barked.clear()
         dog.beat()
         assert barked.wait(10)
-        dog.rest()
+        dog.pause()
         barked.clear()
         assert not barked.wait(0.2)
     with dog:  # again, as for the next epoch

@@ -29,4 +29,6 @@ def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.devi
     if (picked.index or 0) >= there.get(picked.type, 0):
         raise UsageError(f"--device {device} is not there (devices of that kind: {there.get(picked.type, 0)}); use "
                          f"--device auto")
+    if picked.type == "cuda" and picked.index is not None:
+        torch.cuda.set_device(picked)  # else threads that pin memory would also use the first
     return ([picked.index or 0] if picked.type == "cuda" else []), picked

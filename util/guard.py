@@ -8,7 +8,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-READ_AT_LEAST = 1000  # steps
+MAX_UNREAD = 1000    # steps
+FUSED = (Adam, AdamW)  # optimizers whose fused step reads `found_inf`
 
 
 class Guard:
@@ -48,7 +49,7 @@ class Guard:
         self._step.append(bad)
         if self.clip:
             clip_grads_with_norm_(parameters, self.clip, norm)
-        if all(group.get("fused") for group in optimizer.param_groups):
+        if type(optimizer) in FUSED and all(group["fused"] for group in optimizer.param_groups):
             if not hasattr(optimizer, "found_inf"):
                 self._fused.append(optimizer)
             optimizer.found_inf = bad.float()
@@ -64,7 +65,7 @@ class Guard:
 
     def full(self) -> bool:
         """Whether so many steps are kept that they have to be read."""
-        return len(self._recent) >= READ_AT_LEAST
+        return len(self._recent) >= MAX_UNREAD
 
     def read(self) -> list[str]:
         """The files of the batches skipped since the last call; mends the statistics that they spoilt."""
@@ -77,16 +78,16 @@ class Guard:
         self.taken += len(flags) - len(skipped)
         with torch.no_grad():
             for tensor, good in zip(self._statistics, self._good, strict=True):
-                if not skipped:
+                if tensor.isfinite().all():
                     good.copy_(tensor)
-                elif not tensor.isfinite().all():
+                else:
                     tensor.copy_(good)
         return [file for files in skipped for file in files]
 
 
 def fuse(optimizer: Optimizer) -> None:
     """Step in one kernel, which can skip on the device, where the optimizer has one and its maker left it open."""
-    if type(optimizer) not in (Adam, AdamW):
+    if type(optimizer) not in FUSED:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     closed = any(group["fused"] is not None or group["foreach"] or group["differentiable"]

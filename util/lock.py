@@ -50,12 +50,12 @@ class RunLock:
 
     def __exit__(self, *_) -> None:
         self._write("")
-        self._file.close()
-        if self._made and [path.name for path in self.folder.iterdir()] == [LOCK]:  # the training never began
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self._made and [path.name for path in self.folder.iterdir()] == [LOCK]:  # the training never began
                 (self.folder / LOCK).unlink()
                 for path in self._made:
                     path.rmdir()
+        self._file.close()  # which gives the lock up
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a full disk: locked all the same

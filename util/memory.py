@@ -9,6 +9,7 @@ import torch
 from util.errors import UsageError
 
 GIB = 2 ** 30
+WORDS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # the CPU, CUDA and MPS, cuDNN and cuBLAS
 
 
 @contextmanager
@@ -23,8 +24,8 @@ def explained(options: Sequence[str]) -> Iterator[None]:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says so; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
+    """Whether an error says so; most allocators raise a plain RuntimeError."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in WORDS)
 
 
 def peak() -> str:

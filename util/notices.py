@@ -1,6 +1,8 @@
 """What a user should be told: lines that do not tear the progress bar, and notices that come once."""
 
 import contextlib
+import errno
+import os
 import sys
 from typing import TextIO
 
@@ -12,9 +14,17 @@ _pending: dict[str, str] = {}
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line, to stderr unless told otherwise; a terminal or pipe that is gone stops nothing."""
-    with contextlib.suppress(OSError, ValueError):
-        tqdm.write(text, file=file or sys.stderr)
+    """Print a line at once, to stderr unless told otherwise; a terminal or pipe that is gone stops nothing."""
+    file = file or sys.stderr
+    try:
+        tqdm.write(text, file=file)
+        file.flush()
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):  # what stays in the buffer would change the exit code to 120
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    except (ValueError, RuntimeError):  # closed, or a signal spoke in the middle of a line
+        pass
 
 
 def notice(kind: str, text: str) -> None:

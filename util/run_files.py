@@ -12,7 +12,6 @@ STATE = "latest_state.pth"
 RECORD = "train_opt.json"
 LOCK = ".lock"
 PREVIOUS = "previous_"
-NUMBERED = re.compile(r"(iter_)?(\d+)_net_.+\.pth")
 
 
 def run_folder(opt) -> Path:
@@ -30,13 +29,20 @@ def network_file(folder: str | Path, tag: str | int, name: str) -> Path:
     return inside(folder, f"{tag}_net_{name}.pth", "checkpoint")
 
 
+def network_files(folder: str | Path, tag: str | int) -> dict[str, Path]:
+    """Network name -> file, of all that a run's folder has under a tag."""
+    pattern = network_file(folder, tag, "*").name
+    return {path.name.removeprefix(f"{tag}_net_").removesuffix(".pth"): path
+            for path in sorted(Path(folder).glob(pattern))}
+
+
 def prune(folder: str | Path, keep: int) -> None:
     """Remove numbered checkpoints but the newest `keep` epochs and the newest `keep` of `iter_N`."""
-    files = [(match[1], int(match[2]), path) for path in Path(folder).iterdir()
-             if (match := NUMBERED.fullmatch(path.name))]
-    for kind in ("iter_", None):
-        numbers = sorted({number for k, number, _ in files if k == kind})
-        for path in [path for k, number, path in files if k == kind and number in numbers[:-keep]]:
+    for kind in ("iter_", ""):
+        pattern = re.compile(rf"{kind}(\d+)_net_.+\.pth")
+        numbers = {path: int(match[1]) for path in Path(folder).iterdir() if (match := pattern.fullmatch(path.name))}
+        newest = sorted(set(numbers.values()))[-keep:]
+        for path in [path for path, number in numbers.items() if number not in newest]:
             path.unlink()
 
 

@@ -7,7 +7,7 @@ from util.errors import UsageError
 from util.notices import say
 
 RETRY = 60.0  # seconds until a failed save is tried again
-PAUSE = 5.0   # the same where nothing else is left to do
+PAUSE = 2.0   # the same where nothing else is left to do
 
 
 class Saver:
@@ -40,10 +40,11 @@ class Saver:
         self._tried = time.monotonic()
         return self.error is None
 
-    def insist(self, seconds: float) -> None:
+    def insist(self, seconds: float, while_waiting: Callable[[], None] = lambda: None) -> None:
         """Save, and try again for so long; raises UsageError when it can't be done."""
         end = time.monotonic() + seconds
         while not self.attempt():
             if time.monotonic() >= end:
                 raise UsageError(f"what was trained since the last good save is lost, it can't be saved: {self.error}")
+            while_waiting()
             time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))

@@ -11,46 +11,52 @@ from util.notices import say
 
 
 class Watchdog:
-    """Inside the block a thread calls `bark` when no `beat` came for so many seconds, once until the next; 0: never."""
+    """Inside the block a thread calls `on_timeout` when no `beat` came for so many seconds, once until the next beat.
 
-    def __init__(self, seconds: float, bark: Callable[[], None]):
+    With 0 seconds it never does.
+    """
+
+    def __init__(self, seconds: float, on_timeout: Callable[[], None]):
         self.seconds = seconds or math.inf
-        self.bark = bark
+        self.on_timeout = on_timeout
         self._last = time.monotonic()
 
     def beat(self) -> None:
         """It goes on; the time starts anew."""
         self._last = time.monotonic()
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Nothing is expected until the next beat."""
         self._last = math.inf
 
     def __enter__(self) -> "Watchdog":
         self.beat()
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(self._over,), name="watchdog", daemon=True)
         if self.seconds < math.inf:
-            threading.Thread(target=self._watch, args=(self._over,), name="watchdog", daemon=True).start()
+            self._thread.start()
         return self
 
     def __exit__(self, *_) -> None:
         self._over.set()
+        if self._thread.is_alive():  # a thread that ends with the interpreter can abort it
+            self._thread.join(5)
 
     def _watch(self, over: threading.Event) -> None:
-        barked = None
+        told = None
         while not over.wait(min(1.0, self.seconds / 4)):
             last = self._last
-            if time.monotonic() - last > self.seconds and last != barked:
-                barked = last
-                self.bark()
+            if time.monotonic() - last > self.seconds and last != told:
+                told = last
+                self.on_timeout()
 
 
-def report_stall(path: str | Path, minutes: float, more: Callable[[], list[str]]) -> None:
+def report_stall(path: str | Path, minutes: float, more: list[str]) -> None:
     """Write where all threads stand, after the lines of `more`, and tell where that is."""
     told = f"warning: no step has ended for {minutes:g} minutes; where all threads stand"
     try:
         with open(path, "a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in (time.strftime("%F %T"), *more()))
+            file.writelines(f"{line}\n" for line in (time.strftime("%F %T"), *more))
             file.flush()
             faulthandler.dump_traceback(file, all_threads=True)
         say(f"{told} is in {path}")

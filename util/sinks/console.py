@@ -19,7 +19,6 @@ class Console(Sink):
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
         if self.bar.disable:
             say(log_line(at, values), sys.stdout)
-            sys.stdout.flush()
         else:
             self.bar.set_description(f"epoch {at.epoch}")
             self.bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in values.items()))

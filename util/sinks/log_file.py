@@ -62,7 +62,7 @@ def log_line(at: Progress, values: dict[str, float]) -> str:
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """The points of loss_log.jsonl in order, without torn lines."""
     path = Path(folder) / "loss_log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return [point for point in map(parse, lines) if point]
 
 
@@ -86,7 +86,7 @@ def _keep_until(start: Progress, path: Path, position: Callable[[str], tuple[int
     """Drop the lines of a log that are past this point of the training, or torn."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = [line for line in lines if (where := position(line)) and where <= (start.epoch, start.iters)]
     if len(kept) < len(lines):
         with atomic(path) as file:

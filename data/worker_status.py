@@ -9,17 +9,18 @@ import torch
 from util.errors import ImageError
 
 LENGTH = 4096  # bytes of a row
+LONGEST = 300  # characters of a name, each at most 12 bytes in JSON
 
 _row: torch.Tensor | None = None  # of this process; none in the main one
 _banned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Reading:
+class WorkerStatus:
     """A worker's process, and the file it reads: the name of a sample where no file is known, nothing between two."""
 
     pid: int
-    what: str
+    file: str
 
 
 def new_board(workers: int) -> torch.Tensor:
@@ -27,28 +28,34 @@ def new_board(workers: int) -> torch.Tensor:
     return torch.zeros(workers, LENGTH, dtype=torch.uint8).share_memory_()
 
 
-def readings(board: torch.Tensor) -> list[Reading]:
-    """What all workers are reading now."""
-    texts = [row.numpy().tobytes().partition(b"\0")[0] for row in board]
-    return [Reading(**json.loads(text)) for text in texts if text]
+def statuses(board: torch.Tensor) -> list[WorkerStatus]:
+    """Of all workers that have begun."""
+    return [status for row in board if (status := _parsed(row))]
+
+
+def _parsed(row: torch.Tensor) -> WorkerStatus | None:
+    try:
+        return WorkerStatus(**json.loads(row.numpy().tobytes().partition(b"\0")[0]))
+    except ValueError:  # empty, or its worker is writing
+        return None
 
 
 def take_row(board: torch.Tensor, worker: int, banned: frozenset[str]) -> None:
-    """From here on this process writes on its row, and `note` refuses what is banned."""
+    """From here on this process writes on its row, and `reads` refuses what is banned."""
     global _row, _banned
     _row, _banned = board[worker], banned
-    end()
+    done()
 
 
-def note(what: str) -> None:
+def reads(file: str) -> None:
     """This is being read; raises ImageError when it is banned."""
-    if what in _banned:
-        raise ImageError(what, "a data worker died or hung on it, twice")
+    if file[-LONGEST:] in _banned:
+        raise ImageError(file, "a data worker died or hung on it, twice")
     if _row is not None:
-        text = json.dumps({"pid": os.getpid(), "what": what[-500:]}).encode() + b"\0"
+        text = json.dumps({"pid": os.getpid(), "file": file[-LONGEST:]}).encode() + b"\0"
         _row[:len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
 
-def end() -> None:
+def done() -> None:
     """The sample is there."""
-    note("")
+    reads("")

@@ -1,0 +1,104 @@
+"""One sample of a dataset, or why there is none: what leaves a data worker."""
+
+import pickle
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from data import worker_status
+from data.base_dataset import BaseDataset
+from util.errors import ImageError, UsageError
+from util.notices import collect
+from util.plugins import add_plugin_dir
+from util.seed import derive, seeded
+
+DRAWS = 10  # of other images, where one can't be used
+
+
+class Sample(NamedTuple):
+    """What was read, or why it could not be; `unusable` are the images tried before."""
+
+    value: dict[str, Any] | None
+    unusable: list[ImageError]
+    failure: UsageError | None = None
+
+
+class Samples(Dataset):
+    """The dataset, seeded for each sample; a UsageError is returned, since a worker can't raise it unharmed.
+
+    In training, where an image can't be used, others are drawn from (seed, epoch, index, draw).
+    """
+
+    def __init__(self, dataset: BaseDataset, opt, length: int):
+        self.dataset, self.seed, self.plugin_dir = dataset, opt.seed, opt.plugin_dir
+        self.length = length
+        self.draws = 1 + DRAWS if opt.isTrain else 1
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        unusable: list[ImageError] = []
+        for draw in range(self.draws):
+            seed = derive(self.seed, *key, *([draw] if draw else []))
+            try:
+                return Sample(self._read(seed % self.length if draw else key[1], seed), unusable)
+            except ImageError as error:
+                unusable.append(error)
+            except UsageError as error:
+                return Sample(None, unusable, error)
+            finally:
+                worker_status.done()
+        return Sample(None, unusable, unusable[0] if self.draws > 1 else None)
+
+    def _read(self, index: int, seed: int) -> dict[str, Any]:
+        """One sample; raises ImageError, also for a dataset that opens its files itself."""
+        name = f"sample {index} of {type(self.dataset).__name__}"
+        worker_status.reads(name)
+        try:
+            with seeded(seed):
+                sample = self.dataset[index]
+        except (OSError, SyntaxError) as error:
+            raise ImageError(name, str(error)) from error
+        for key, value in sample.items():
+            if torch.is_tensor(value) and value.is_floating_point() and not value.isfinite().all():
+                raise ImageError(sample.get(f"{key}_paths", name), "becomes values that are not finite")
+        return sample
+
+    def __getstate__(self) -> tuple[str | None, bytes, torch.Tensor]:
+        plain = {name: value for name, value in vars(self).items() if name != "board"}
+        return self.plugin_dir, pickle.dumps(plain), self.board
+
+    def __setstate__(self, state: tuple[str | None, bytes, torch.Tensor]) -> None:
+        plugin_dir, dumped, board = state
+        if plugin_dir:  # a spawned worker must find the plugin before it can unpickle it
+            add_plugin_dir(plugin_dir, "data")
+        vars(self).update(pickle.loads(dumped), board=board)
+
+
+class Result(NamedTuple):
+    """A batch in training, a sample in testing, or why there is none."""
+
+    value: dict[str, Any] | None
+    unusable: list[ImageError]
+    failure: UsageError | None    # that ends the run
+    notices: dict[str, str]
+
+
+def stack(samples: list[Sample]) -> tuple[Result, int]:
+    """A batch or the first failure among its samples, and how many they were."""
+    failure = next((sample.failure for sample in samples if sample.failure), None)
+    batch = None
+    if failure is None:
+        values = [sample.value for sample in samples]
+        try:
+            batch = default_collate(values)
+        except RuntimeError:
+            shapes = sorted({tuple(v.shape) for value in values for v in value.values() if torch.is_tensor(v)})
+            failure = UsageError(f"a batch needs images of one size, not (C, H, W) = {shapes}; use --preprocess "
+                                 f"resize_and_crop, or --batch_size 1")
+    unusable = [error for sample in samples for error in sample.unusable] if failure is None else []
+    return Result(batch, unusable, failure, collect()), len(samples)
+
+
+def keep(samples: list[Sample]) -> tuple[Result, int]:
+    """The only sample as it is."""
+    return Result(*samples[0], collect()), 1

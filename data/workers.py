@@ -1,0 +1,133 @@
+"""Processes that read samples, and the supervision of them: those that die or hang are named and started again."""
+
+import contextlib
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from data import worker_status
+from util.errors import UsageError
+from util.notices import say
+from util.stall import Watchdog
+
+POLL = 2      # seconds between looks at workers that send nothing
+RESTARTS = 5  # without a batch in between
+
+
+class Workers:
+    """Iterates over what `collate` makes of the samples; the place in the order outlives the workers.
+
+    `samples` is given `board`, where workers write what they read, and `banned`, the files on which one died or hung
+    twice. `order` has `start`, the number of samples behind which the next pass begins.
+    """
+
+    def __init__(self, samples: Dataset, order: Sampler, workers: int, timeout: float, **how: Any):
+        self.samples, self.order = samples, order
+        self.workers = min(workers, os.cpu_count() or 1)
+        self.timeout = timeout
+        self.how = how                                         # other arguments of the DataLoader
+        self.while_waiting: Callable[[], None] = lambda: None  # called every few seconds; may raise
+        self._board = samples.board = worker_status.new_board(self.workers)
+        samples.banned = frozenset()
+        self._strikes: Counter[str] = Counter()
+        self._hung: list[worker_status.WorkerStatus] | None = None  # those that were killed for it
+        self._loader: DataLoader | None = None
+        self._iterator: Iterator | None = None
+
+    def status(self) -> list[str]:
+        """What the workers do now, in words."""
+        return [f"data worker {status.pid} is reading {status.file or 'nothing'}"
+                for status in worker_status.statuses(self._board)]
+
+    def close(self) -> None:
+        """End them now; left to the garbage collector, they may have lost the queue that tells them to."""
+        self._iterator = self._loader = None
+
+    def __iter__(self) -> Iterator[Any]:
+        failures = 0
+        with Watchdog(self.timeout, self._kill_hung) as watch:
+            while True:
+                try:
+                    for batch, size in self._pass(watch):
+                        failures = 0
+                        self.order.start += size
+                        yield batch
+                    self.order.start = 0
+                    return
+                except (RuntimeError, OSError, EOFError) as failure:  # the last two: of a batch that died on its way
+                    if not self.workers or str(failure).startswith("Caught "):  # raised by the dataset
+                        raise
+                    failures += 1
+                    if failures > RESTARTS:
+                        raise UsageError(f"data workers fail again and again ({failure}); is /dev/shm large enough? "
+                                         f"--num_threads 0 reads without them") from failure
+                    self._blame(str(failure))
+                self.close()  # before the board is wiped: the old ones still write on it
+                self._board.zero_()
+                watch.beat()
+
+    def _pass(self, watch: Watchdog) -> Iterator[tuple[Any, int]]:
+        """Batches and their sizes from where the order stands; raises what torch does when a worker dies."""
+        if self._loader is None:
+            self._loader = DataLoader(self.samples, sampler=self.order, num_workers=self.workers,
+                                      worker_init_fn=_enter_worker, timeout=POLL if self.workers else 0, **self.how)
+        self._iterator = self._begin()
+        while True:
+            try:
+                batch, size = next(self._iterator)
+            except StopIteration:
+                return
+            except RuntimeError as failure:
+                if self._hung is not None or "timed out" not in str(failure):
+                    raise
+                self.while_waiting()
+                continue
+            watch.pause()
+            yield batch, size
+            watch.beat()
+
+    def _begin(self) -> Iterator[Any]:
+        """Start a pass, without the handler that would raise a worker's death in the middle of a training step."""
+        before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+        iterator = iter(self._loader)
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
+        return iterator
+
+    def _kill_hung(self) -> None:
+        """End those that sent nothing for too long: those that read, or all, as one stuck at its start reads nothing.
+
+        In a thread, since the main one may wait without a limit itself, for a stopped worker to hand a batch over.
+        """
+        self._hung = [status for status in worker_status.statuses(self._board) if status.file]
+        busy = {status.pid for status in self._hung}
+        children = multiprocessing.active_children()
+        for child in [child for child in children if child.pid in busy] or children:
+            child.kill()
+
+    def _blame(self, failure: str) -> None:
+        """Name what the hung or dead workers were reading; the second time it is banned."""
+        dead = {int(number) for number in re.findall(r"\d+", failure)}
+        guilty = [status for status in worker_status.statuses(self._board) if status.pid in dead]
+        verb = "died" if self._hung is None else "hung"
+        for status in self._hung or guilty or [worker_status.WorkerStatus(0, "")]:
+            self._strikes[status.file] += bool(status.file)
+            say(f"warning: a data worker {verb}, reading {status.file or 'nothing'}; it is started again")
+        self.samples.banned = frozenset(file for file, strikes in self._strikes.items() if strikes > 1)
+        self._hung = None
+
+
+def _enter_worker(worker: int) -> None:
+    """A signal to the group, as Ctrl-C is, reaches only the main process, which finishes its step first."""
+    if hasattr(os, "setpgid"):
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+    samples = get_worker_info().dataset
+    worker_status.take_row(samples.board, worker, samples.banned)
