@@ -2,7 +2,6 @@
 
 import glob
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +23,7 @@ from util.files import inside
 from util.html import HTML
 from util.images import ValueRange, save_exact, save_image, tensor2im
 from util.memory import explained
+from util.notices import say, tell
 from util.run_files import checkpoint_tag
 
 
@@ -36,7 +36,7 @@ def test(opt) -> int:
         if opt.eval:
             model.eval()
         if size := trained_size(opt):
-            print(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their "
+            tell(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their "
                   f"size")
         page = HTML(results_folder(opt), f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
         rows = translate(opt, loader, model, page.img_dir)
@@ -47,8 +47,8 @@ def test(opt) -> int:
     if rows:
         page.save()
     for error in loader.errors.values():
-        print(f"skipped {error}", file=sys.stderr)
-    print(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
+        say(f"skipped {error}")
+    tell(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
           f"{page.web_dir / 'index.html'}")
     return int(bool(loader.errors))
 

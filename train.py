@@ -1,6 +1,5 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,12 +23,12 @@ from util.guard import Guard
 from util.images import tensor2im
 from util.lock import RunLock
 from util.memory import explained
-from util.notices import notice, say
+from util.notices import notice, say, tell
 from util.progress import Progress
-from util.run_files import checkpoint_tag, move_aside, prune
+from util.run_files import RECORD, checkpoint_tag, move_aside, prune
 from util.saver import Saver
 from util.seed import seed_all
-from util.signals import Signals, Stopped
+from util.signals import Signals, Stopped, ignore_save_requests
 from util.sinks import Sinks
 from util.sinks.make import make_sinks
 from util.stall import Watchdog, report_stall
@@ -50,7 +49,7 @@ def train(opt) -> BaseModel:
             progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
             last = opt.n_epochs + opt.n_epochs_decay
             if progress.epoch > last:
-                print(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a "
+                tell(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a "
                       f"larger --n_epochs goes on")
                 return model
             prepare_folder(opt, model)
@@ -63,10 +62,16 @@ def train(opt) -> BaseModel:
 
 def prepare_folder(opt, model: BaseModel) -> None:
     """Clear away what is not of this run, and record it."""
-    remove_unfinished(model.save_dir)
+    for part in ("", "web", "web/images"):
+        remove_unfinished(Path(model.save_dir) / part)
     if not opt.continue_train and (aside := move_aside(model.save_dir)):
         notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have gone "
                         f"on with it")
+    record(opt, model)
+
+
+def record(opt, model: BaseModel) -> None:
+    """Write down what a test or a resume needs to know."""
     write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
 
 
@@ -89,6 +94,8 @@ class Training:
     def run(self) -> None:
         """Train to the end of the last epoch."""
         with self.signals, self.guard, self.watch:
+            if self.opt.continue_train and not self.model.progress:  # from networks: a resume must not find what was
+                self.saver.attempt()
             try:
                 while self.progress.epoch <= self.last:
                     self.epoch()
@@ -98,7 +105,7 @@ class Training:
                 raise
             if self.saver.error:
                 self.watch.pause()
-                self.saver.insist(self.opt.save_minutes * 60, while_waiting=self.signals.check)
+                self.saver.insist(self.opt.save_minutes * 60, stop=lambda: self.signals.stop)
 
     def epoch(self) -> None:
         """Train from where the progress stands to the end of its epoch."""
@@ -128,7 +135,7 @@ class Training:
     def show(self) -> None:
         """Log losses and make pictures, where that is due: what waits for the device besides saving."""
         opt, progress = self.opt, self.progress
-        if progress.due(opt.print_freq) or self.guard.full():
+        if progress.due(opt.print_freq) or self.guard.due():
             self.check_numbers()
         if progress.due(opt.print_freq):
             progress.lap()
@@ -172,8 +179,7 @@ class Training:
         generator = [value for name, value in means.items() if name != "D" and not name.startswith("D_")]
         losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
         unusable = f"; images that can't be used: {len(self.loader.errors)}" if self.loader.errors else ""
-        say(f"end of epoch {epoch} / {self.last}: mean {losses}; learning rate {model.learning_rate():.3g}{unusable}",
-            sys.stdout)
+        tell(f"end of epoch {epoch} / {self.last}: mean {losses}; learning rate {model.learning_rate():.3g}{unusable}")
         model.update_learning_rate(sum(generator or means.values()) if means else None)
         self.progress.next_epoch()
         if epoch % self.opt.save_epoch_freq == 0 or epoch == self.last:
@@ -192,6 +198,8 @@ class Training:
     def save(self) -> None:
         """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
         self.ensure_finite()
+        if not (Path(self.model.save_dir) / RECORD).exists():  # someone has removed the folder
+            record(self.opt, self.model)
         self.model.save_state(self.progress.state())
         self.model.save_networks("latest")
 
@@ -219,6 +227,7 @@ LESS_MEMORY = ("a smaller --batch_size", "a smaller --crop_size", "a smaller --n
 
 def main(argv: Sequence[str]) -> int:
     """Train what the command line says."""
+    ignore_save_requests()
     with explained(LESS_MEMORY):
         train(TrainOptions().parse(argv))
     return 0

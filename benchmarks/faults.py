@@ -344,6 +344,19 @@ def broken_image(lab: Lab) -> int:
 
 
 @fault
+def images_away(lab: Lab) -> int:
+    """The folder of the images is gone for a second, as a network folder may be: the run waits, and is the same."""
+    shutil.copytree(lab.folder / "strips", lab.folder / "mounted", dirs_exist_ok=True)
+    run = lab.start("--dataroot", "mounted", "--num_threads", lab.random.choice((0, 2)))
+    run.wait_for(LOG.pattern)
+    (lab.folder / "mounted").rename(lab.folder / "away")
+    time.sleep(1)
+    (lab.folder / "away").rename(lab.folder / "mounted")
+    lab.same(run.end())
+    return 0
+
+
+@fault
 def worker_killed(lab: Lab) -> int:
     """A data worker is killed, as the kernel does when memory is short."""
     run = lab.start("--num_threads", 2)
@@ -461,9 +474,10 @@ def second_run(lab: Lab) -> int:
     run.wait_for(LOG.pattern)
     lab.go_on(run.state).refused(f"is being trained by process {run.process.pid} on")
     run.kill()
-    run = lab.go_on(run.state, "--n_epochs", EPOCHS).end()
-    run.warned("ended without a goodbye")
-    lab.same(run)
+    run = lab.go_on(run.state, "--n_epochs", 100000)
+    run.wait_for(LOG.pattern)
+    run.send(signal.SIGTERM)
+    run.end(143).warned("ended without a goodbye")
     return 0
 
 

@@ -15,7 +15,7 @@ from data.reading import read_image
 from data.transforms import Geometry, draw_geometry, get_params, get_transform
 from util.errors import ImageError, UsageError
 from util.images import ValueRange
-from util.notices import notice
+from util.notices import notice, tell
 
 __all__ = ["BaseDataset", "get_params", "get_transform"]
 
@@ -55,7 +55,7 @@ class BaseDataset(Dataset, ABC):
         if not paths:
             raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")
         self.roots.append(str(folder))
-        print(f"{len(paths)} images in {folder}")
+        tell(f"{len(paths)} images in {folder}")
         return paths
 
     def find_folders(self, *layouts: tuple[str, ...]) -> list[Path]:
@@ -83,7 +83,7 @@ class BaseDataset(Dataset, ABC):
         setattr(self.opt, f"depth_{domain}", values.depth)
         setattr(self.opt, f"range_{domain}", values.limits)
         if depth != "uint8":
-            print(f"domain {domain} is {depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
+            tell(f"domain {domain} is {depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
 
     def _first_depth(self, domain: str, paths: list[str]) -> str:
         for path in paths:

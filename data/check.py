@@ -22,6 +22,7 @@ from data.reading import read_image
 from data.workers import Workers
 from util.cli import OneLineParser, run
 from util.errors import ImageError, UsageError
+from util.notices import tell
 from util.types import natural
 
 TIMEOUT = 60  # seconds for one file
@@ -134,7 +135,14 @@ class Survey:
             return "single"
         images = self.domains.get("", [])
         strips = [f for f in images if abs(f.width / f.height - 2) < 0.2]
-        return "aligned" if 2 * len(strips) > len(images) else "colorization"
+        return "aligned" if 2 * len(strips) > len(images) or not images else "colorization"
+
+    def lacking(self) -> str:
+        """What training would miss, or nothing."""
+        there = {domain for phase, domain in self.groups if phase == "train"}
+        if self.layout == "single" or "" in there or {"A", "B"} <= there:
+            return ""
+        return f"nothing to train on: {self.root} has no train/, and not both trainA/ and trainB/"
 
     def findings(self) -> dict[str, list[str]]:
         """Kind of problem -> one line a file."""
@@ -143,6 +151,7 @@ class Survey:
                 f.path for files in self.groups.values() for f in files if f.low == f.high],
             "of another kind than most of their domain": list(self._odd_modes()),
             "without a partner of the same name in the other domain": list(self._unmatched()),
+            "of the same stem as another, so that their partner is unclear": list(self._same_stem()),
             "of another size than their partner": list(self._unequal()),
             "of odd width, where a strip has two halves": [
                 f"{f.path}: {f.width} pixels" for f in self.domains.get("", []) if self.layout == "aligned"
@@ -166,6 +175,14 @@ class Survey:
         for a, b in self._pairs():
             yield from (f.path for here, there in ((a, b), (b, a)) for stem, f in here.items() if stem not in there)
 
+    def _same_stem(self) -> Iterable[str]:
+        if self.layout == "aligned":
+            for (_, domain), files in self.groups.items():
+                first: dict[str, str] = {}
+                for f in files if domain else []:
+                    if first.setdefault(self.stem(f.path), f.path) != f.path:
+                        yield f"{f.path} and {first[self.stem(f.path)]}"
+
     def _unequal(self) -> Iterable[str]:
         for a, b in self._pairs():
             yield from (f"{a[s].path}: {a[s].width}x{a[s].height}, {b[s].path}: {b[s].width}x{b[s].height}"
@@ -177,16 +194,14 @@ class Survey:
             if phase in ("val", "test"):
                 yield from (f"{f.path} is {trained[f.digest]}" for f in files if f.digest in trained)
 
-    def describe(self) -> str:
+    def describe(self) -> Iterable[str]:
         """How many files of which kind there are, a line a domain and phase."""
-        lines = []
         for (phase, domain), files in sorted(self.groups.items()):
             sizes, kinds = (Counter(values).most_common(1)[0][0] for values in
                             ([f.size for f in files], [f"{f.depth}, {f.channels} channels" for f in files]))
             other = len({f.size for f in files}) - 1
-            lines.append(f"{phase + domain or 'images'}: {len(files)}, {kinds}, {sizes[0]}x{sizes[1]}"
-                         + (f" and {other} other sizes" if other else ""))
-        return "\n".join(lines)
+            yield (f"{phase + domain or 'images'}: {len(files)}, {kinds}, {sizes[0]}x{sizes[1]}"
+                   + (f" and {other} other sizes" if other else ""))
 
     def settings(self) -> list[str]:
         """The command line that fits: arguments of train.py, or of test.py for single images."""
@@ -235,19 +250,27 @@ def main(argv: Sequence[str]) -> int:
     facts, errors = examine_all(paths, opt.num_threads)
     survey = Survey(opt.dataroot, facts)
     findings = {**({"that can't be read": [str(error) for error in errors]} if errors else {}), **survey.findings()}
-    print(survey.describe())
+    for line in report(survey, findings, opt.show or None):
+        tell(line)
+    return int(bool(findings or survey.lacking()))
+
+
+def report(survey: Survey, findings: dict[str, list[str]], show: int | None) -> Iterable[str]:
+    """What is there, what is wrong with it, and the command line that fits."""
+    yield from survey.describe()
     for kind, lines in findings.items():
-        shown = lines[:opt.show or None]
-        print(f"\n{len(lines)} images {kind}:")
-        print("\n".join(f"  {line}" for line in shown))
-        if len(lines) > len(shown):
-            print(f"  and {len(lines) - len(shown)} more; --show 0 lists all")
-    print("\nno problem found" if not findings else "")
+        yield from ("", f"{len(lines)} images {kind}:", *(f"  {line}" for line in lines[:show]))
+        if len(lines) > len(lines[:show]):
+            yield f"  and {len(lines) - len(lines[:show])} more; --show 0 lists all"
+    yield ""
+    if not findings:
+        yield "no problem found"
     if survey.layout == "colorization":
-        print("these are no pairs as pix2pix needs them: strips {A|B} twice as wide as high, or trainA/ and trainB/")
-    if facts:
-        print(f"python {shlex.join(survey.settings())}")
-    return int(bool(findings))
+        yield "these are no pairs as pix2pix needs them: strips {A|B} twice as wide as high, or trainA/ and trainB/"
+    if survey.lacking():
+        yield survey.lacking()
+    elif survey.domains:
+        yield f"python {shlex.join(survey.settings())}"
 
 
 if __name__ == "__main__":

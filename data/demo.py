@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from util.files import atomic
 from util.images import save_image
+from util.notices import tell
 
 ROOT = Path("datasets/demo")
 TILE = 128
@@ -30,7 +31,7 @@ def prepare(opt, trained_mode: str | None) -> str:
     One-sided testing reads the set of the dataset that the run was trained with, `trained_mode`.
     """
     if not (ROOT / "complete").exists():
-        print(f"making the demo images in {ROOT}")
+        tell(f"making the demo images in {ROOT}")
         make_paired(ROOT / "paired")
         make_unpaired(ROOT / "unpaired")
         with atomic(ROOT / "complete") as file:

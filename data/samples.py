@@ -1,19 +1,24 @@
 """One sample of a dataset, or why there is none: what leaves a data worker."""
 
 import pickle
+import struct
+import time
+import zlib
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
 from data import worker_status
 from data.base_dataset import BaseDataset
-from util.errors import ImageError, UsageError
+from util.errors import ImageError, UsageError, is_away
 from util.notices import collect
 from util.plugins import add_plugin_dir
 from util.seed import derive, seeded
 
 DRAWS = 10  # of other images, where one can't be used
+UNREADABLE = (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)  # Pillow's errors
 
 
 class Sample(NamedTuple):
@@ -34,8 +39,18 @@ class Samples(Dataset):
         self.dataset, self.seed, self.plugin_dir = dataset, opt.seed, opt.plugin_dir
         self.length = length
         self.draws = 1 + DRAWS if opt.isTrain else 1
+        self.patience = opt.worker_timeout / 2  # seconds
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
+        end = time.monotonic() + self.patience
+        while True:
+            sample = self._draw(key)
+            away = isinstance(sample.failure, ImageError) and all(error.away for error in sample.unusable)
+            if not away or time.monotonic() > end:
+                return sample
+            time.sleep(1)  # a network folder may come back
+
+    def _draw(self, key: tuple[int, int]) -> Sample:
         unusable: list[ImageError] = []
         for draw in range(self.draws):
             seed = derive(self.seed, *key, *([draw] if draw else []))
@@ -56,8 +71,8 @@ class Samples(Dataset):
         try:
             with seeded(seed):
                 sample = self.dataset[index]
-        except (OSError, SyntaxError) as error:
-            raise ImageError(name, str(error)) from error
+        except UNREADABLE as error:
+            raise ImageError(name, str(error), away=is_away(error)) from error
         for key, value in sample.items():
             if torch.is_tensor(value) and value.is_floating_point() and not value.isfinite().all():
                 raise ImageError(sample.get(f"{key}_paths", name), "becomes values that are not finite")

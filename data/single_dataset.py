@@ -7,6 +7,7 @@ from typing import Any
 from data.base_dataset import BaseDataset
 from data.image_folder import contents, is_image_file
 from util.errors import UsageError
+from util.notices import tell
 
 
 class SingleDataset(BaseDataset):
@@ -32,7 +33,7 @@ class SingleDataset(BaseDataset):
             raise UsageError(f"--dataroot {root} is no folder, no file and no pattern that matches an image; "
                              f"{contents(folder)}")
         self.roots.append(os.path.dirname(root.split("*")[0].split("?")[0].split("[")[0]) or ".")
-        print(f"{len(paths)} images match {root}")
+        tell(f"{len(paths)} images match {root}")
         return paths
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """What every model plugin shares. See docs/model_plugin.md for how to write one."""
 
+import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from util import checkpoint
 from util.errors import UsageError
 from util.guard import fuse
 from util.image_pool import ImagePool
+from util.notices import notice, tell
 from util.run_files import STATE, checkpoint_tag, network_file, run_folder
 from util.seed import derive, random_states, restore_random_states
 
@@ -172,7 +174,9 @@ class BaseModel(nn.Module, ABC):
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(self.metric)
             else:
-                scheduler.step()
+                with warnings.catch_warnings():  # resumed at the end of an epoch: no step was taken before
+                    warnings.filterwarnings("ignore", "Detected call of", UserWarning)
+                    scheduler.step()
 
     def learning_rate(self) -> float:
         """The rate of the first optimizer, 0 without any."""
@@ -218,7 +222,7 @@ class BaseModel(nn.Module, ABC):
         for name, net in self.networks().items():
             path = network_file(self.save_dir, tag, name)
             load_network(net, checkpoint.load(path), path)
-            print(f"loaded {path}")
+            tell(f"loaded {path}")
 
     def save_state(self, progress: dict[str, Any]) -> None:
         """Write `latest_state.pth`, all that a resume needs in one file: plain values and tensors."""
@@ -239,14 +243,14 @@ class BaseModel(nn.Module, ABC):
         if tag != "latest" or not path.exists():
             self.load_networks(tag)
             reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
-            print(f"only the networks are restored ({reason}): optimizers start anew, at epoch {self.opt.epoch_count}")
+            tell(f"only the networks are restored ({reason}): optimizers start anew, at epoch {self.opt.epoch_count}")
             return
         state = self.restore_weights()
         restore_random_states(state["random"])
         self.metric, self.progress = state["metric"], dict(state["progress"])
         self._saved_schedulers = state["schedulers"]
         self.restore_schedulers()
-        print(f"resumed from {path}: epoch {self.progress['epoch']}, after {self.progress['iters']} of its images")
+        tell(f"resumed from {path}: epoch {self.progress['epoch']}, after {self.progress['iters']} of its images")
 
     def restore_weights(self) -> dict[str, Any]:
         """Put networks, optimizers and pools back to the last save; returns what else it holds."""
@@ -258,6 +262,8 @@ class BaseModel(nn.Module, ABC):
             for name, optimizer in self.named_optimizers().items():
                 groups = optimizer.state_dict()["param_groups"]  # rates and betas are what the options say now
                 optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
+            if late := set(state["optimizers"]) - set(self.named_optimizers()):
+                notice("late", f"the state of {', '.join(sorted(late))} is not restored: the model makes it only later")
             for key, pool in self.pools().items():
                 pool.images = [image.to(self.device) for image in state["pools"][key]]
             return {key: state[key] for key in ("random", "metric", "progress", "schedulers")}
@@ -286,9 +292,9 @@ class BaseModel(nn.Module, ABC):
         """One line a network; with `verbose` all its layers."""
         for name, net in self.networks().items():
             if verbose:
-                print(net)
+                print(net, flush=True)
             millions = sum(p.numel() for p in net.parameters()) / 1e6
-            print(f"network {name}: {millions:.3f} M parameters")
+            tell(f"network {name}: {millions:.3f} M parameters")
 
 
 @contextmanager

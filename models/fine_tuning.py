@@ -8,6 +8,7 @@ from torch import nn
 from networks.architecture import differences
 from util import checkpoint
 from util.errors import UsageError, did_you_mean
+from util.notices import tell
 from util.run_files import network_files
 
 ALSO = {"G_A": "G", "G": "G_A"}  # a published generator, and the one of a cycle that goes the same way
@@ -25,7 +26,7 @@ def init_from(networks: dict[str, nn.Module], source: str, checkpoints_dir: str,
         raise UsageError(f"--init_from {source} has {', '.join(sorted(files))}; this model has {', '.join(networks)}: "
                          f"none in common")
     for name, net in networks.items():
-        print(f"network {name}: {copy_matching(net, chosen[name]) if chosen[name] else 'starts anew, no weights'}")
+        tell(f"network {name}: {copy_matching(net, chosen[name]) if chosen[name] else 'starts anew, no weights'}")
 
 
 def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]:

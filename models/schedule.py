@@ -45,6 +45,8 @@ def restore_scheduler(scheduler: LRScheduler, saved: dict[str, Any], epochs: int
     """Put a new scheduler where it was after so many epochs: a function of them where it is one."""
     optimizer = scheduler.optimizer
     if not hasattr(scheduler, "lr_lambdas"):
+        if saved.keys() != scheduler.state_dict().keys():
+            return  # of another policy: this one starts here
         scheduler.load_state_dict(saved)
         for group, rate in zip(optimizer.param_groups, saved["_last_lr"], strict=True):
             group["lr"] = rate

@@ -94,6 +94,21 @@ def test_strips_photographs_and_plain_folders(capsys):
     assert "python test.py --dataroot d --name RUN" in check(capsys, problems=False)
 
 
+@pytest.mark.parametrize("folders", [("testA", "testB"), ("val",), ("trainA",), ("trainA", "testB")])
+def test_a_root_without_anything_to_train_on(capsys, folders):
+    for i, folder in enumerate(folders):
+        write(f"d/{folder}/x.png", np.concatenate([picture(seed=i)] * (2 if folder == "val" else 1), axis=1))
+    out = check(capsys)
+    assert "nothing to train on: d has no train/, and not both trainA/ and trainB/" in out
+    assert "python train.py" not in out
+
+
+def test_two_files_of_one_stem(capsys):
+    pairs()
+    write("d/trainA/0.bmp", picture(seed=50))
+    assert "so that their partner is unclear:\n  d/trainA/0.png and d/trainA/0.bmp" in check(capsys)
+
+
 def test_long_lists_are_cut(capsys):
     for i in range(5):
         write(f"d/{i}.png", np.zeros((8, 8, 3), np.uint8))

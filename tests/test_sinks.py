@@ -62,6 +62,16 @@ def test_a_continued_log_drops_what_is_past_the_restored_point(tmp_path):
     assert lines[-1].endswith("G: 0.250 ")
 
 
+def test_a_log_that_a_crash_has_torn_goes_on(tmp_path):
+    log(tmp_path, (1, 1, 1), (1, 2, 2))
+    for name, cut in (("loss_log.txt", 4), ("loss_log.jsonl", 1)):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: content.index(b"\n") + 1] + b"\xff\xfe\n" + content[:-cut])
+    log(tmp_path, (1, 3, 3))
+    assert [point["total_iters"] for point in read_log(tmp_path)] == [1, 1, 3]
+    assert (tmp_path / "loss_log.txt").read_text(errors="replace").splitlines()[-1].startswith("(epoch: 1, iters: 3,")
+
+
 def test_lines_that_do_not_fit_on_the_disk_wait(tmp_path):
     script = """
 import resource, sys

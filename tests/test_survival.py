@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, cli, picture, run_on, run_test, run_train, train_options, write
+from PIL import Image
 from torch import nn
 
 from data import create_dataset
@@ -130,12 +131,78 @@ def test_a_folder_with_nothing_in_it_is_no_earlier_run(tmp_path):
     assert move_aside(tmp_path) is None
 
 
+def test_checkpoints_of_an_abandoned_branch_are_pruned_first(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "5", "--save_epoch_freq", "1")
+    run_on("--epoch", "2", "--epoch_count", "3", "--n_epochs", "4", "--keep", "2")
+    assert {path.name for path in RUN.glob("?_net_G.pth")} == {"3_net_G.pth", "4_net_G.pth"}
+
+
+def interrupt(self):
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_branches_off_is_what_a_resume_finds(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "5", "--save_epoch_freq", "1")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(find_model_using_name("pix2pix"), "optimize_parameters", interrupt)
+        run_on("--epoch", "2", "--epoch_count", "3", "--n_epochs", "4")
+    assert torch.load(RUN / "latest_state.pth", weights_only=True)["progress"]["epoch"] == 3
+
+
+def test_a_run_below_another_one_stays(strips):
+    argv = ("--model", "pix2pix", "--dataroot", strips)
+    run_train(*argv, "--name", "a/b")
+    run_train(*argv, "--name", "a")
+    run_train(*argv, "--name", "a")
+    assert Path("checkpoints/a/b/latest_state.pth").exists()
+    assert len(list(Path("checkpoints/a").glob("previous_*"))) == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [("linear", "plateau"), ("plateau", "cosine"), ("step", "plateau")])
+def test_another_policy_for_the_learning_rate_starts_where_the_run_stands(strips, first, second):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "2", "--lr_policy", first)
+    model = run_on("--n_epochs", "4", "--lr_policy", second)
+    assert torch.load(RUN / "latest_state.pth", weights_only=True)["progress"]["epoch"] == 5
+    assert (model.learning_rate() > 0) == (second == "plateau")
+
+
+def test_a_folder_that_was_removed_is_a_run_again(strips):
+    argv = plugin("removed", "Pix2Pix", """
+    def optimize_parameters(self):
+        super().optimize_parameters()
+        RemovedModel.steps += 1
+        if self.steps == 4:
+            import shutil
+            shutil.rmtree(self.save_dir)
+""")  # fmt: skip
+    run_train(*argv, "--dataroot", strips, "--n_epochs", "2")
+    run_on("--n_epochs", "3")
+    assert (RUN / "latest_state.pth").exists()
+
+
+def test_statistics_do_not_depend_on_when_they_are_looked_at(strips):
+    argv = plugin("broken", "Pix2Pix", """
+    def forward(self):
+        BrokenModel.steps += 1
+        if self.steps in (3, 4):
+            self.real_A = self.real_A * float("nan")
+        super().forward()
+""")  # fmt: skip
+    more = ("--dataroot", strips, "--norm", "batch", "--n_epochs", "2", "--dataset_mode", "aligned")
+    ended = []
+    for frequency in ("1", "1000"):
+        ended.append(weights(run_train(*argv, *more, "--print_freq", frequency, "--nan_patience", "9")))
+        sys.modules.pop("models.broken_model")
+    assert equal(*ended)
+    assert all(value.isfinite().all() for value in torch.load(RUN / "2_net_G.pth").values())
+
+
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     (tmp_path / "web").mkdir()
     for name in (".123-456.tmp", "web/.1-2.tmp", "mine.tmp"):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.rglob("*.tmp")] == ["mine.tmp"]
+    assert {path.name for path in tmp_path.rglob("*.tmp")} == {"mine.tmp", ".1-2.tmp"}
 
 
 def test_a_save_that_fails_is_told_once_and_tried_again(monkeypatch, capsys):
@@ -396,6 +463,23 @@ class HoleDataset(AlignedDataset):
     err = capsys.readouterr().err
     assert "b/train/2.png: becomes values that are not finite; another draw takes its place" in err
     assert "skipped steps" not in err
+
+
+def test_whatever_a_classic_dataset_raises_about_a_file(tmp_path, capsys):
+    argv = broken_strips(tmp_path, broken=())
+    Image.new("1", (20000, 20000)).save("b/train/1.png")
+    run_train(*argv, "--model", "classic", "--plugin_dir", PLUGINS)
+    assert "sample 1 of ClassicDataset: Image size (400000000 pixels) exceeds limit" in capsys.readouterr().err
+
+
+def test_long_and_odd_names(tmp_path, capfd):
+    path = Path("b/train", *["\U0001f600" * 60] * 6, "a\nb\udcff.png")
+    write("x.png", np.concatenate([picture()] * 2, axis=1))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(Path("x.png").read_bytes()[:100])
+    run_train(*broken_strips(tmp_path, broken=()), "--num_threads", "2")
+    lines = [line for line in capfd.readouterr().err.splitlines() if "can't be read" in line]
+    assert len(lines) == 1
 
 
 def test_a_worker_that_cannot_read_a_file_without_dying(tmp_path, capsys):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from util.errors import UsageError
+from util.notices import flush, say
 from util.signals import Stopped
 
 
@@ -25,11 +26,13 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     except (UsageError, OSError) as error:
         if "--verbose" in argv:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(2)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        say(str(stopped))
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         sys.exit(130)
+    finally:
+        flush(sys.stdout)

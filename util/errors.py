@@ -11,13 +11,19 @@ class UsageError(Exception):
 class ImageError(UsageError):
     """One image that can't be used; test.py skips it and goes on."""
 
-    def __init__(self, path: object, problem: str):
-        super().__init__(path, problem)  # both in args, so that it survives pickling between processes
+    def __init__(self, path: object, problem: str, away: bool = False):
+        super().__init__(path, problem, away)  # all in args, so that it survives pickling between processes
         self.path = str(path)
         self.problem = problem
+        self.away = away  # not there, or out of reach: it may come back
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the system could not reach a file, rather than a decoder not read it."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -30,8 +30,8 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what a killed process left of files it was writing below a folder."""
-    for path in Path(folder).rglob("*.tmp"):
+    """Remove what a killed process left of files it was writing in a folder."""
+    for path in Path(folder).glob("*.tmp"):
         if UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
 

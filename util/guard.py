@@ -27,6 +27,7 @@ class Guard:
         self.taken = 0
         self._step: list[Tensor] = []      # a flag for each optimizer of the current step
         self._recent: list[tuple[list[str], Tensor]] = []
+        self._urgent = False
         self._fused: list[Optimizer] = []
         self._statistics = list(statistics)  # of batch norm: a forward pass changes them before its loss is known
         self._good = [tensor.clone() for tensor in self._statistics]
@@ -59,13 +60,19 @@ class Guard:
 
     def end_step(self, files: list[str]) -> None:
         """Keep the flag of the step that ended, and what its batch was read from."""
-        if self._step:
-            self._recent.append((files, torch.stack(self._step).any()))
-            self._step = []
+        if not self._step:
+            return
+        bad = torch.stack(self._step).any()
+        self._recent.append((files, bad))
+        self._step = []
+        if bad.device.type == "cpu":  # known at once, so what follows from it depends on no log interval
+            self._urgent |= bool(bad)
+            if not bad:
+                self._keep_statistics()
 
-    def full(self) -> bool:
-        """Whether so many steps are kept that they have to be read."""
-        return len(self._recent) >= MAX_UNREAD
+    def due(self) -> bool:
+        """Whether the steps have to be read, as there are many, or one is known to be skipped."""
+        return self._urgent or len(self._recent) >= MAX_UNREAD
 
     def read(self) -> list[str]:
         """The files of the batches skipped since the last call; mends the statistics that they spoilt."""
@@ -76,13 +83,18 @@ class Guard:
             self.streak = self.streak + 1 if bad else 0
         self.skipped += len(skipped)
         self.taken += len(flags) - len(skipped)
-        with torch.no_grad():
-            for tensor, good in zip(self._statistics, self._good, strict=True):
-                if tensor.isfinite().all():
-                    good.copy_(tensor)
-                else:
-                    tensor.copy_(good)
+        self._urgent = False
+        self._keep_statistics()
         return [file for files in skipped for file in files]
+
+    @torch.no_grad()
+    def _keep_statistics(self) -> None:
+        """Remember those that are finite, and put the others back."""
+        for tensor, good in zip(self._statistics, self._good, strict=True):
+            if tensor.isfinite().all():
+                good.copy_(tensor)
+            else:
+                tensor.copy_(good)
 
 
 def fuse(optimizer: Optimizer) -> None:

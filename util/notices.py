@@ -1,7 +1,6 @@
 """What a user should be told: lines that do not tear the progress bar, and notices that come once."""
 
 import contextlib
-import errno
 import os
 import sys
 from typing import TextIO
@@ -13,17 +12,31 @@ _seen: set[str] = set()
 _pending: dict[str, str] = {}
 
 
+def tell(text: str) -> None:
+    """Print a line to stdout, as `say` does to stderr."""
+    say(text, sys.stdout)
+
+
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line at once, to stderr unless told otherwise; a terminal or pipe that is gone stops nothing."""
+    """Print one line at once; a terminal or pipe that is gone, or full, stops nothing."""
     file = file or sys.stderr
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    line = text.replace("\n", "\\n").encode(encoding, "backslashreplace").decode(encoding)  # names of files may be odd
     try:
-        tqdm.write(text, file=file)
+        tqdm.write(line, file=file)
+    except (OSError, ValueError, RuntimeError):  # gone, closed, or a signal spoke in the middle of a line
+        return
+    flush(file)
+
+
+def flush(file: TextIO) -> None:
+    """Write out what is buffered; where it can't be, it goes nowhere, as it would change the exit code to 120."""
+    try:
         file.flush()
-    except OSError as error:
-        if error.errno in (errno.EPIPE, errno.EIO):  # what stays in the buffer would change the exit code to 120
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-    except (ValueError, RuntimeError):  # closed, or a signal spoke in the middle of a line
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    except (ValueError, RuntimeError):
         pass
 
 

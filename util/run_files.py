@@ -37,19 +37,23 @@ def network_files(folder: str | Path, tag: str | int) -> dict[str, Path]:
 
 
 def prune(folder: str | Path, keep: int) -> None:
-    """Remove numbered checkpoints but the newest `keep` epochs and the newest `keep` of `iter_N`."""
+    """Remove numbered checkpoints but the `keep` epochs and the `keep` of `iter_N` that were written last."""
     for kind in ("iter_", ""):
         pattern = re.compile(rf"{kind}(\d+)_net_.+\.pth")
         numbers = {path: int(match[1]) for path in Path(folder).iterdir() if (match := pattern.fullmatch(path.name))}
-        newest = sorted(set(numbers.values()))[-keep:]
+        written = {n: max(path.stat().st_mtime_ns for path in numbers if numbers[path] == n) for n in numbers.values()}
+        newest = sorted(written, key=lambda n: (written[n], n))[-keep:]
         for path in [path for path, number in numbers.items() if number not in newest]:
             path.unlink()
 
 
 def move_aside(folder: str | Path) -> Path | None:
-    """Move what an earlier run left into `previous_<date>` below its folder and return that, None without any."""
+    """Move what an earlier run left into `previous_<date>` below its folder and return that, None without any.
+
+    Runs below, as `--name a/b` is below `--name a`, stay.
+    """
     folder = Path(folder)
-    earlier = [path for path in folder.iterdir() if path.name != LOCK and not path.name.startswith(PREVIOUS)]
+    earlier = [path for path in folder.iterdir() if path.name != LOCK and not _holds_run(path)]
     if not earlier:
         return None
     target = next(path for path in _dated(folder) if not path.exists())
@@ -57,6 +61,11 @@ def move_aside(folder: str | Path) -> Path | None:
     for path in sorted(earlier, key=lambda path: path.name in (RECORD, STATE)):  # last: what continuing needs
         path.rename(target / path.name)
     return target
+
+
+def _holds_run(path: Path) -> bool:
+    """Whether a folder is a run, was one, or has some below."""
+    return path.is_dir() and (path.name.startswith(PREVIOUS) or any(path.rglob(LOCK)) or any(path.rglob(RECORD)))
 
 
 def _dated(folder: Path) -> Iterator[Path]:

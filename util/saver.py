@@ -40,11 +40,10 @@ class Saver:
         self._tried = time.monotonic()
         return self.error is None
 
-    def insist(self, seconds: float, while_waiting: Callable[[], None] = lambda: None) -> None:
-        """Save, and try again for so long; raises UsageError when it can't be done."""
+    def insist(self, seconds: float, stop: Callable[[], object] = bool) -> None:
+        """Save, and try again for so long or until `stop`; raises UsageError when it can't be done."""
         end = time.monotonic() + seconds
         while not self.attempt():
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or stop():
                 raise UsageError(f"what was trained since the last good save is lost, it can't be saved: {self.error}")
-            while_waiting()
             time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))

@@ -35,7 +35,7 @@ class Signals:
             handlers = {**dict.fromkeys(self.ENDING, self._note_stop), "SIGUSR1": self._note_save}
             numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
             for number, handler in numbers.items():
-                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks for
+                if number != getattr(signal, "SIGHUP", 0) or signal.getsignal(number) != signal.SIG_IGN:  # nohup
                     self._before[number] = signal.signal(number, handler)
         return self
 
@@ -56,3 +56,9 @@ class Signals:
 
     def _note_save(self, *_) -> None:
         self.save = True
+
+
+def ignore_save_requests() -> None:
+    """SIGUSR1 does nothing until there is something to save; unhandled it would end the process."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)

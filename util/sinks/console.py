@@ -1,10 +1,8 @@
 """Losses in the terminal: in the progress bar, or line by line where there is no terminal."""
 
-import sys
-
 from tqdm import tqdm
 
-from util.notices import say
+from util.notices import tell
 from util.progress import Progress
 from util.sinks import Sink
 from util.sinks.log_file import log_line
@@ -18,7 +16,7 @@ class Console(Sink):
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
         if self.bar.disable:
-            say(log_line(at, values), sys.stdout)
+            tell(log_line(at, values))
         else:
             self.bar.set_description(f"epoch {at.epoch}")
             self.bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in values.items()))

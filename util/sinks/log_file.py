@@ -86,8 +86,9 @@ def _keep_until(start: Progress, path: Path, position: Callable[[str], tuple[int
     """Drop the lines of a log that are past this point of the training, or torn."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if (where := position(line)) and where <= (start.epoch, start.iters)]
-    if len(kept) < len(lines):
+    content = path.read_text(encoding="utf-8", errors="replace")
+    whole = content.split("\n")[:-1]  # without what follows the last line end
+    kept = "".join(f"{line}\n" for line in whole if (at := position(line)) and at <= (start.epoch, start.iters))
+    if kept != content:
         with atomic(path) as file:
-            file.writelines(f"{line}\n" for line in kept)
+            file.write(kept)
