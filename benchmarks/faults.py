@@ -63,8 +63,7 @@ class Run:
         self.process = subprocess.Popen(
             [sys.executable, "-u", *script, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))) if limit
-            else None)
+            preexec_fn=lambda: prepare(limit))
         self.out: list[str] = []
         self.err: list[str] = []
         self._readers = [threading.Thread(target=lambda stream=stream, lines=lines: lines.extend(stream), daemon=True)
@@ -132,6 +131,13 @@ class Run:
         self.end(2)
         errors = [line for line in self.err if line.startswith("error: ")]
         expect(len(errors) == 1 and text in errors[0], f"'{text}' was not told: {self.told()}")
+
+
+def prepare(limit: int) -> None:
+    """In the new process: files of at most so many bytes (0: of any), and SIGHUP as a terminal has it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
 
 def step(match: re.Match) -> int:
