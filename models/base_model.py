@@ -255,7 +255,11 @@ class BaseModel(nn.Module, ABC):
     def restore_weights(self) -> dict[str, Any]:
         """Put networks, optimizers and pools back to the last save; returns what else it holds."""
         path = self._state_file()
-        state = checkpoint.load(path)
+        networks_alone = "networks alone load with --epoch TAG --epoch_count N"
+        try:
+            state = checkpoint.load(path)
+        except UsageError as error:
+            raise UsageError(f"{error}; {networks_alone}") from error
         try:
             for name, net in self.networks().items():
                 load_network(net, state["networks"][name], path)
@@ -269,7 +273,7 @@ class BaseModel(nn.Module, ABC):
             return {key: state[key] for key in ("random", "metric", "progress", "schedulers")}
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
-                             f"version? Networks alone load with --epoch_count N --epoch TAG") from error
+                             f"version? If so, {networks_alone}") from error
 
     def _state_file(self) -> Path:
         return Path(self.save_dir) / STATE
