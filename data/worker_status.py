@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ class WorkerStatus:
 
     pid: int
     file: str
+    since: float = 0.0  # on the clock of time.monotonic, which is one for all processes
 
 
 def new_board(workers: int) -> torch.Tensor:
@@ -52,7 +54,8 @@ def reads(file: str) -> None:
     if file[-LONGEST:] in _banned:
         raise ImageError(file, "a data worker died or hung on it, twice")
     if _row is not None:
-        text = json.dumps({"pid": os.getpid(), "file": file[-LONGEST:]}).encode() + b"\0"
+        status = {"pid": os.getpid(), "file": file[-LONGEST:], "since": time.monotonic()}
+        text = json.dumps(status).encode() + b"\0"
         _row[:len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -101,16 +102,22 @@ class Workers:
             signal.signal(signal.SIGCHLD, before)
         return iterator
 
-    def _kill_hung(self) -> None:
-        """End those that sent nothing for too long: those that read, or all, as one stuck at its start reads nothing.
+    def _kill_hung(self) -> bool:
+        """End workers where none has sent a batch for too long; whether that was so.
 
-        In a thread, since the main one may wait without a limit itself, for a stopped worker to hand a batch over.
+        They are those that read one file for so long, or all when none reads: one stuck at its start does not. In a
+        thread, since the main one may wait without a limit itself, for a stopped worker to hand a batch over.
         """
-        self._hung = [status for status in worker_status.statuses(self._board) if status.file]
-        busy = {status.pid for status in self._hung}
+        busy = [status for status in worker_status.statuses(self._board) if status.file]
+        stuck = [status for status in busy if time.monotonic() - status.since > self.timeout]
+        if busy and not stuck:
+            return False  # a large batch, not a hung worker
+        self._hung = stuck
+        pids = {status.pid for status in stuck}
         children = multiprocessing.active_children()
-        for child in [child for child in children if child.pid in busy] or children:
+        for child in [child for child in children if child.pid in pids] or children:
             child.kill()
+        return True
 
     def _blame(self, failure: str) -> None:
         """Name what the hung or dead workers were reading; the second time it is banned."""

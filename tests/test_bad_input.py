@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY, cli, picture, run_train, train_options, write
 
 from data import create_dataset
+from util import checkpoint
 from util.errors import UsageError
 
 WRONG = {
@@ -136,9 +138,9 @@ def test_verbose_shows_the_traceback():
             None,
             "checkpoint checkpoints/experiment_name/7_net_G.pth does not exist. In that folder: 1_net_D.pth, 1_net",
         ),
-        (b"", "can't be read as a checkpoint: truncated"),
-        (b"hello", "can't be read as a checkpoint: truncated"),
-        ("half", "can't be read as a checkpoint: truncated"),
+        (b"", "can't be read as a checkpoint: damaged"),
+        (b"hello", "can't be read as a checkpoint: damaged"),
+        ("half", "can't be read as a checkpoint: damaged"),
     ],
 )
 def test_checkpoints(strips, content, message):
@@ -152,6 +154,16 @@ def test_checkpoints(strips, content, message):
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not Path("results").exists()
+
+
+def test_a_bit_that_has_changed_is_noticed(tmp_path):
+    path = tmp_path / "x_net_G.pth"
+    checkpoint.save({"weight": torch.zeros(10000)}, path)
+    content = bytearray(path.read_bytes())
+    content[20000] ^= 1  # inside the tensor, which torch.load would read without a word
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="can't be read as a checkpoint: damaged"):
+        checkpoint.load(path)
 
 
 @pytest.mark.parametrize("how", ["torn", "another model"])

@@ -465,6 +465,22 @@ class HoleDataset(AlignedDataset):
     assert "skipped steps" not in err
 
 
+def test_a_large_batch_is_not_a_hung_worker(tmp_path, capsys):
+    Path("slow_dataset.py").write_text("""
+import time
+from data.aligned_dataset import AlignedDataset
+class SlowDataset(AlignedDataset):
+    def read(self, domain, path):
+        time.sleep(0.4)
+        return super().read(domain, path)
+""")
+    argv = (*broken_strips(tmp_path, broken=()), "--dataset_mode", "slow", "--plugin_dir", ".", "--batch_size", "6")
+    loader = create_dataset(train_options(*argv, "--num_threads", "1", "--worker_timeout", "1"))
+    assert [len(batch["A_paths"]) for batch in loader] == [6]
+    loader.close()
+    assert "data worker" not in capsys.readouterr().err
+
+
 def test_whatever_a_classic_dataset_raises_about_a_file(tmp_path, capsys):
     argv = broken_strips(tmp_path, broken=())
     Image.new("1", (20000, 20000)).save("b/train/1.png")

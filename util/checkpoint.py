@@ -2,6 +2,7 @@
 
 import io
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,19 @@ def load(path: str | Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, which damaged files seem to have
+            _check_sums(content)
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, EOF, OS, Runtime and Type errors for a bad file
-        reason = "more than plain values and tensors" if "Unsupported" in str(error) else "truncated, or another format"
+        reason = "more than plain values and tensors" if "Unsupported" in str(error) else "damaged, or another format"
         raise UsageError(f"{path} can't be read as a checkpoint: {reason} ({len(content)} bytes)") from error
+
+
+def _check_sums(content: bytes) -> None:
+    """Raise BadZipFile where bytes have changed; torch reads tensors without a look at their checksums."""
+    if content.startswith(b"PK"):  # the format since PyTorch 1.6
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
 
 
 def _present(folder: Path) -> str:

@@ -13,10 +13,10 @@ from util.notices import say
 class Watchdog:
     """Inside the block a thread calls `on_timeout` when no `beat` came for so many seconds, once until the next beat.
 
-    With 0 seconds it never does.
+    Where that returns False it was no timeout, and is called again soon. With 0 seconds it is never called.
     """
 
-    def __init__(self, seconds: float, on_timeout: Callable[[], None]):
+    def __init__(self, seconds: float, on_timeout: Callable[[], bool | None]):
         self.seconds = seconds or math.inf
         self.on_timeout = on_timeout
         self._last = time.monotonic()
@@ -47,8 +47,7 @@ class Watchdog:
         while not over.wait(min(1.0, self.seconds / 4)):
             last = self._last
             if time.monotonic() - last > self.seconds and last != told:
-                told = last
-                self.on_timeout()
+                told = last if self.on_timeout() is not False else None
 
 
 def report_stall(path: str | Path, minutes: float, more: list[str]) -> None:
