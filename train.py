@@ -1,5 +1,6 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -53,6 +54,8 @@ def train(opt) -> BaseModel:
                       f"larger --n_epochs goes on")
                 return model
             prepare_folder(opt, model)
+            tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
+                 f"process {os.getpid()}, {model.save_dir}")
             done = (progress.epoch - 1) * len(loader) + progress.iters
             with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
                     make_sinks(opt, model.save_dir, bar, progress) as sinks:
@@ -110,6 +113,7 @@ class Training:
     def epoch(self) -> None:
         """Train from where the progress stands to the end of its epoch."""
         self.loader.set_epoch(self.progress.epoch, self.progress.iters)
+        self.bar.set_description(f"epoch {self.progress.epoch} / {self.last}", refresh=False)
         for batch in self.progress.batches(self.loader):
             self.step(batch)
             self.watch.beat()
@@ -133,15 +137,15 @@ class Training:
         self.in_step = False
 
     def show(self) -> None:
-        """Log losses and make pictures, where that is due: what waits for the device besides saving."""
+        """Log losses and make pictures where that is due, in each epoch at least once; waits for the device."""
         opt, progress = self.opt, self.progress
+        epoch_ends = progress.iters >= len(self.loader)
         if progress.due(opt.print_freq) or self.guard.due():
             self.check_numbers()
-        if progress.due(opt.print_freq):
+        if progress.due(opt.print_freq) or (epoch_ends and len(self.loader) < opt.print_freq):
             progress.lap()
             self.sinks.scalars(progress, self.model.get_current_losses())
-        final = progress.epoch == self.last and progress.iters >= len(self.loader)
-        self.sinks.images_due(progress, lambda: pictures(self.model), final)
+        self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
 
     def check_numbers(self) -> None:
         """Report steps that were skipped; after too many in a row, go back to the weights of the last save."""
@@ -192,8 +196,9 @@ class Training:
         if by_images and self.opt.save_by_iter:
             self.save_numbered(f"iter_{self.progress.total_iters}")
         if by_images or self.signals.save or self.saver.due():
-            self.signals.save = False
-            self.saver.attempt()
+            asked, self.signals.save = self.signals.save, False
+            if self.saver.attempt() and asked:
+                tell(f"saved: epoch {self.progress.epoch}, after {self.progress.iters} of its images")
 
     def save(self) -> None:
         """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""

@@ -483,7 +483,7 @@ def second_run(lab: Lab) -> int:
     run = lab.go_on(run.state, "--n_epochs", 100000)
     run.wait_for(LOG.pattern)
     run.send(signal.SIGTERM)
-    run.end(143).warned("ended without a goodbye")
+    run.end(143).warned("was killed; its lock")
     return 0
 
 

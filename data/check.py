@@ -267,6 +267,8 @@ def report(survey: Survey, findings: dict[str, list[str]], show: int | None) -> 
         yield "no problem found"
     if survey.layout == "colorization":
         yield "these are no pairs as pix2pix needs them: strips {A|B} twice as wide as high, or trainA/ and trainB/"
+    if survey.layout == "single" and PHASE.fullmatch(survey.root.resolve().name):
+        yield f"to train, check the folder above: {survey.root.resolve().parent}"
     if survey.lacking():
         yield survey.lacking()
     elif survey.domains:

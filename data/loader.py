@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Sampler, default_collate
 
 from data.base_dataset import BaseDataset
-from data.samples import Samples, keep, stack
+from data.samples import DRAWS, Samples, keep, stack
 from data.workers import Workers
 from util.errors import ImageError, UsageError
 from util.notices import notice, say
@@ -57,7 +57,7 @@ class Loader:
             for error in result.unusable:
                 self._leave_out(error)
             if result.failure is not None:
-                raise result.failure
+                raise unreachable(result.failure) if getattr(result.failure, "away", False) else result.failure
             if result.value is not None:
                 yield result.value
 
@@ -73,7 +73,14 @@ class Loader:
         say(f"warning: {error}; another draw takes its place")
         if len(self.errors) > self.opt.max_bad_images:
             raise UsageError(f"{len(self.errors)} images can't be used, more than --max_bad_images "
-                             f"{self.opt.max_bad_images}; python -m data.check {self.opt.dataroot} lists all of them")
+                             f"{self.opt.max_bad_images}; python -m data.check {self.opt.dataroot} lists all of them; "
+                             f"the run is saved, --continue_train goes on")
+
+
+def unreachable(error: ImageError) -> UsageError:
+    """What to tell when no image can be reached any more."""
+    return UsageError(f"{error}, nor could {DRAWS} others for half of --worker_timeout; the run is saved, and "
+                      f"--continue_train goes on when the images are back")
 
 
 class EpochOrder(Sampler):

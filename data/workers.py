@@ -103,17 +103,16 @@ class Workers:
         return iterator
 
     def _kill_hung(self) -> bool:
-        """End workers where none has sent a batch for too long; whether that was so.
+        """End workers where none has sent a batch, or begun or ended a file, for too long; whether that was so.
 
-        They are those that read one file for so long, or all when none reads: one stuck at its start does not. In a
-        thread, since the main one may wait without a limit itself, for a stopped worker to hand a batch over.
+        They are those that read, or all when none does: one stuck at its start reads nothing. In a thread, since the
+        main one may wait without a limit itself, for a stopped worker to hand a batch over.
         """
-        busy = [status for status in worker_status.statuses(self._board) if status.file]
-        stuck = [status for status in busy if time.monotonic() - status.since > self.timeout]
-        if busy and not stuck:
+        there = worker_status.statuses(self._board)
+        if any(time.monotonic() - status.since < self.timeout for status in there):
             return False  # a large batch, not a hung worker
-        self._hung = stuck
-        pids = {status.pid for status in stuck}
+        self._hung = [status for status in there if status.file]
+        pids = {status.pid for status in self._hung}
         children = multiprocessing.active_children()
         for child in [child for child in children if child.pid in pids] or children:
             child.kill()

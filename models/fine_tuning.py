@@ -46,7 +46,7 @@ def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]
 
 
 def copy_matching(net: nn.Module, path: Path) -> str:
-    """Copy what fits from a file into a network; returns how much that was."""
+    """Copy what fits from a file into a network; returns how much that was, of its numbers."""
     offered, wanted = checkpoint.clean_state_dict(checkpoint.load(path), path), net.state_dict()
     reasons = differences(offered, getattr(net, "arguments", {}))
     fitting = {key: value for key, value in offered.items() if key in wanted and wanted[key].shape == value.shape}
@@ -54,6 +54,7 @@ def copy_matching(net: nn.Module, path: Path) -> str:
         raise UsageError(f"nothing in {path} fits this network: {', '.join(reasons) or 'its tensors have other names'}")
     net.load_state_dict(fitting, strict=False)
     missing = [key for key in wanted if key not in fitting]
-    return (f"{len(fitting)} of {len(wanted)} tensors from {path}"
+    share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in wanted.values())
+    return (f"{share:.1%} ({len(fitting)} of {len(wanted)} tensors) from {path}"
             + (f", trained with {', '.join(reasons)}" if reasons else "")
             + (f"; anew: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""))

@@ -73,6 +73,8 @@ class TrainOptions(BaseOptions):
         for extra in ("wandb", "tensorboard"):
             if getattr(opt, f"use_{extra}") and importlib.util.find_spec(extra) is None:
                 raise UsageError(f'--use_{extra} needs an extra: pip install -e ".[{extra}]"')
+        if opt.init_from == "":
+            raise UsageError("--init_from is empty; give a run, a folder or a .pth file")
         if opt.continue_train and opt.init_from:
             raise UsageError("--init_from starts a new run and --continue_train goes on with one; give one of them")
         last = opt.n_epochs + opt.n_epochs_decay

@@ -92,6 +92,9 @@ def test_strips_photographs_and_plain_folders(capsys):
     shutil.rmtree("d")
     write("d/deep/x.png", picture())
     assert "python test.py --dataroot d --name RUN" in check(capsys, problems=False)
+    Path("d").rename("train")
+    assert main(["train", "--num_threads", "0"]) == 0
+    assert f"to train, check the folder above: {Path.cwd()}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("folders", [("testA", "testB"), ("val",), ("trainA",), ("trainA", "testB")])

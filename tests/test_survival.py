@@ -532,12 +532,12 @@ def test_a_new_run_starts_from_another_one(strips, capsys):
         parameters = [dict(getattr(m, f"net{kind}").named_parameters()) for m in (first, second)]
         assert equal(parameters[0].values(), parameters[1].values())
     out = capsys.readouterr().out
-    assert "network G: 58 of 58 tensors from checkpoints/first/latest_net_G.pth" in out
+    assert "network G: 100.0% (58 of 58 tensors) from checkpoints/first/latest_net_G.pth" in out
     assert {path: path.read_bytes() for path in before} == before
     run_on("--name", "second", "--n_epochs", "2")  # and does not start from it again
     run_train(*argv, "--name", "third", "--init_from", "checkpoints/first/1_net_G.pth")
     out = capsys.readouterr().out
-    assert out.count("tensors from") == 1
+    assert out.count("tensors) from") == 1
     assert "network D: starts anew" in out
 
 

@@ -1,6 +1,7 @@
 """How a script starts and ends: one line for bad input, exit code 2, and a traceback only with --verbose."""
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
         say(f"error: {error}")
         sys.exit(2)
     except Stopped as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved; another Ctrl-C would only tear the end
         say(str(stopped))
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:

@@ -44,7 +44,7 @@ class RunLock:
                 notice("no locks", f"{self.folder} is on a file system without locks ({error}): see to it that no "
                                    f"other training uses this --name")
         if owner:
-            say(f"notice: {owner} ended without a goodbye; its lock is taken over")
+            say(f"notice: {owner} was killed; its lock is taken over")
         self._write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}))
         return self
 

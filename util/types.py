@@ -1,8 +1,25 @@
-"""Types of option values; argparse names them when a word does not fit."""
+"""Types of option values; a word that does not fit is told what would."""
 
+import argparse
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 
+def described(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Where the type raises ValueError, tell its docstring, in one line of argparse."""
+    @functools.wraps(convert)
+    def told(word: str) -> Any:
+        try:
+            return convert(word)
+        except ValueError:
+            what = convert.__doc__[0].lower() + convert.__doc__[1:].rstrip(".")
+            raise argparse.ArgumentTypeError(f"'{word}' is not {what}") from None
+    return told
+
+
+@described
 def positive(word: str) -> int:
     """A whole number from 1."""
     if int(word) < 1:
@@ -10,6 +27,7 @@ def positive(word: str) -> int:
     return int(word)
 
 
+@described
 def natural(word: str) -> int:
     """A whole number from 0."""
     if int(word) < 0:
@@ -17,13 +35,15 @@ def natural(word: str) -> int:
     return int(word)
 
 
+@described
 def seed(word: str) -> int:
-    """A whole number of 32 bits, what all generators take."""
-    if natural(word) >= 2 ** 32:
+    """A whole number from 0 to 4294967295."""  # 32 bits, what all generators take
+    if not 0 <= int(word) < 2 ** 32:
         raise ValueError(word)
     return int(word)
 
 
+@described
 def not_negative(word: str) -> float:
     """A finite number from 0."""
     if not 0 <= float(word) < math.inf:
@@ -31,6 +51,7 @@ def not_negative(word: str) -> float:
     return float(word)
 
 
+@described
 def fraction(word: str) -> float:
     """A number from 0 to below 1."""
     if not 0 <= float(word) < 1:
@@ -38,6 +59,7 @@ def fraction(word: str) -> float:
     return float(word)
 
 
+@described
 def ratio(word: str) -> float:
     """A number from a hundredth to a hundred."""
     if not 0.01 <= float(word) <= 100:
@@ -45,14 +67,18 @@ def ratio(word: str) -> float:
     return float(word)
 
 
+@described
 def number_or_inf(word: str) -> float:
     """A whole number from 1, or inf."""
-    return float("inf") if word == "inf" else positive(word)
+    if word != "inf" and int(word) < 1:
+        raise ValueError(word)
+    return float("inf") if word == "inf" else int(word)
 
 
+@described
 def size(word: str) -> int | tuple[int, int]:
-    """One number for a square, or (width, height) of WIDTHxHEIGHT."""
-    numbers = [positive(part) for part in word.lower().split("x")]
-    if len(numbers) > 2:
+    """A size: one number for a square, or WIDTHxHEIGHT."""
+    numbers = [int(part) for part in word.lower().split("x")]
+    if len(numbers) > 2 or min(numbers) < 1:
         raise ValueError(word)
     return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])

@@ -39,7 +39,7 @@ class Sinks:
             sink.scalars(at, values)
 
     def images_due(self, at: Progress, pictures: Callable[[], dict[str, np.ndarray]], last: bool = False) -> None:
-        """Make and show pictures where a sink's interval says so, or all intervals at the last step."""
+        """Make and show pictures where a sink's interval says so, or in all sinks at the last step of an epoch."""
         due = [sink for sink in self.sinks if sink.images_every and (last or at.due(sink.images_every))]
         made = pictures() if due else {}
         for sink in due:

@@ -18,5 +18,4 @@ class Console(Sink):
         if self.bar.disable:
             tell(log_line(at, values))
         else:
-            self.bar.set_description(f"epoch {at.epoch}")
             self.bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in values.items()))
