@@ -124,3 +124,22 @@ def cli(script, *argv, **kwargs):
     script = script if script.startswith("-") else str(ROOT / script)
     return subprocess.run([sys.executable, script, *map(str, argv)], capture_output=True, text=True, timeout=240,
                           **kwargs)  # fmt: skip
+
+
+def weights(model):
+    """All tensors of the networks."""
+    return [value.clone() for net in model.networks().values() for value in net.state_dict().values()]
+
+
+def equal(one, two):
+    """Whether two lists of tensors are the same, bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def model_file(name, base, body):
+    """Write a model that adds to one of ours into the working folder; returns the arguments that use it."""
+    module = {"Pix2Pix": "pix2pix", "CycleGAN": "cycle_gan"}[base]
+    text = f"import os, signal\nimport torch\nfrom models.{module}_model import {base}Model\n\n\n"
+    Path(f"{name}_model.py").write_text(f"{text}class {name.title()}Model({base}Model):\n    steps = 0\n{body}")
+    mode = {"Pix2Pix": "aligned", "CycleGAN": "unaligned"}[base]
+    return ("--model", name, "--plugin_dir", ".", "--dataset_mode", mode)

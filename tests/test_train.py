@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import ROOT, TINY, cli, picture, run_on, run_test, run_train, write
+from conftest import ROOT, TINY, cli, equal, picture, run_on, run_test, run_train, weights, write
 
 from models import create_model, find_model_using_name
 from options.train_options import TrainOptions
@@ -92,14 +91,6 @@ def test_an_existing_script_runs_as_it_is(strips):
     assert {path.name for path in Path("results/old/test_latest/images").iterdir()} == {
         f"{i}_{label}.png" for i in range(2) for label in ("real_A", "fake_B", "real_B")
     }
-
-
-def weights(model):
-    return [value.clone() for net in model.networks().values() for value in net.state_dict().values()]
-
-
-def equal(one, two):
-    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 @pytest.mark.parametrize("policy", ["linear", "plateau", "step", "cosine"])
