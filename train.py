@@ -150,7 +150,8 @@ class Training:
     def check_numbers(self) -> None:
         """Report steps that were skipped; after too many in a row, go back to the weights of the last save."""
         guard = self.guard
-        if files := guard.read():
+        before, files = guard.skipped, guard.read()
+        if guard.skipped > before:
             for pool in self.model.pools().values():
                 pool.drop_non_finite()
             say(f"warning: a loss or gradient is not finite; skipped steps: {guard.skipped}, with the files "
