@@ -49,7 +49,11 @@ class Workers:
 
     def close(self) -> None:
         """End them now; left to the garbage collector, they may have lost the queue that tells them to."""
+        ours = {status.pid for status in worker_status.statuses(self._board)}
         self._iterator = self._loader = None
+        for child in multiprocessing.active_children():
+            if child.pid in ours:  # stopped: the interpreter would wait for it at its end
+                child.kill()
 
     def __iter__(self) -> Iterator[Any]:
         failures = 0
@@ -103,18 +107,15 @@ class Workers:
         return iterator
 
     def _kill_hung(self) -> bool:
-        """End workers where none has sent a batch, or begun or ended a file, for too long; whether that was so.
+        """End the workers where none has sent a batch, or begun or ended a file, for too long; whether that was so.
 
-        They are those that read, or all when none does: one stuck at its start reads nothing. In a thread, since the
-        main one may wait without a limit itself, for a stopped worker to hand a batch over.
+        In a thread, since the main one may wait without a limit itself, for a stopped worker to hand a batch over.
         """
         there = worker_status.statuses(self._board)
         if any(time.monotonic() - status.since < self.timeout for status in there):
             return False  # a large batch, not a hung worker
         self._hung = [status for status in there if status.file]
-        pids = {status.pid for status in self._hung}
-        children = multiprocessing.active_children()
-        for child in [child for child in children if child.pid in pids] or children:
+        for child in multiprocessing.active_children():  # none of them is used again
             child.kill()
         return True
 
