@@ -37,7 +37,7 @@ def test(opt) -> int:
             model.eval()
         if size := trained_size(opt):
             tell(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their "
-                  f"size")
+                 f"size")
         page = HTML(results_folder(opt), f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
         rows = translate(opt, loader, model, page.img_dir)
     for name, files in sorted(rows.items(), key=lambda row: natural(row[0])):
@@ -49,7 +49,7 @@ def test(opt) -> int:
     for error in loader.errors.values():
         say(f"skipped {error}")
     tell(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
-          f"{page.web_dir / 'index.html'}")
+         f"{page.web_dir / 'index.html'}")
     return int(bool(loader.errors))
 
 

@@ -51,7 +51,7 @@ def train(opt) -> BaseModel:
             last = opt.n_epochs + opt.n_epochs_decay
             if progress.epoch > last:
                 tell(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a "
-                      f"larger --n_epochs goes on")
+                     f"larger --n_epochs goes on")
                 return model
             prepare_folder(opt, model)
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
