@@ -32,6 +32,7 @@ def test(opt) -> int:
     opt.serial_batches = opt.no_flip = True  # datasets of the reference read these; ours go by opt.isTrain
     with closing(create_dataset(opt)) as loader:
         model = create_model(opt)
+        model.planned_images, model.planned_size = len(loader), trained_size(opt)
         model.setup(opt)
         if opt.eval:
             model.eval()

@@ -1,8 +1,9 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ def train(opt) -> BaseModel:
     seed_all(opt.seed)
     with closing(create_dataset(opt)) as loader:
         model = create_model(opt)
+        model.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
         if size := trained_size(opt):
             model.check_size(*size)
+            model.planned_size = size
         with RunLock(model.save_dir):
             model.setup(opt)
             model.restore_schedulers()
@@ -114,26 +117,27 @@ class Training:
         """Train from where the progress stands to the end of its epoch."""
         self.loader.set_epoch(self.progress.epoch, self.progress.iters)
         self.bar.set_description(f"epoch {self.progress.epoch} / {self.last}", refresh=False)
-        for batch in self.progress.batches(self.loader):
-            self.step(batch)
+        for batches in grouped(self.progress.batches(self.loader), self.opt.accumulate):
+            self.step(batches)
             self.watch.beat()
             self.show()
             self.save_if_due()
             self.signals.check()
         self.end_epoch()
 
-    def step(self, batch: dict[str, Any]) -> None:
-        """Train on one batch; what fails inside can't be taken back."""
+    def step(self, batches: list[dict[str, Any]]) -> None:
+        """One step of each optimizer, on one batch or --accumulate of them; what fails inside can't be taken back."""
         self.in_step = True
-        model = self.model
-        model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
-        model.set_input(batch)
-        model.optimize_parameters()
-        images = len(model.get_image_paths())
-        self.guard.end_step([path for key in ("A_paths", "B_paths") for path in batch.get(key, [])])
-        self.progress.advance(images)
-        self.progress.means.add(model.current_loss_tensors())
-        self.bar.update(images)
+        model, counts = self.model, [count_images(batch) for batch in batches]
+        for i, batch in enumerate(batches):
+            model.micro_batch = (i == 0, counts[i] / sum(counts), i == len(batches) - 1)
+            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
+            model.set_input(batch)
+            model.optimize_parameters()
+            self.progress.means.add(model.current_loss_tensors())
+        self.guard.end_step([path for batch in batches for key in ("A_paths", "B_paths") for path in batch.get(key, [])])
+        self.progress.advance(sum(counts))
+        self.bar.update(sum(counts))
         self.in_step = False
 
     def show(self) -> None:
@@ -220,6 +224,18 @@ class Training:
             say(f"warning: checkpoint {tag} could not be written: {error}")
 
 
+def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Lists of so many batches; the last may be shorter."""
+    batches = iter(batches)
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def count_images(batch: dict[str, Any]) -> int:
+    """How many samples a batch holds."""
+    return next((len(value) for key, value in batch.items() if key.endswith("_paths") or torch.is_tensor(value)), 0)
+
+
 def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     """The first image of each visual as (H, W, 3) uint8."""
     with torch.no_grad():
@@ -227,7 +243,7 @@ def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     return {label: tensor2im(value) for label, value in model.get_current_visuals().items()}
 
 
-LESS_MEMORY = ("a smaller --batch_size", "a smaller --crop_size", "a smaller --ngf and --ndf",
+LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size", "a smaller --ngf and --ndf",
                "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
 
 

@@ -1,5 +1,6 @@
 """What every model plugin shares. See docs/model_plugin.md for how to write one."""
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
@@ -17,13 +18,18 @@ from models.schedule import get_scheduler, restore_scheduler
 from networks.architecture import differences
 from networks.inference import translating
 from networks.layers import check_size
+from networks.tuning import compilable, compile_parts, times, tune
 from util import checkpoint
+from util.device import pick_precision
 from util.errors import UsageError
 from util.guard import fuse
 from util.image_pool import ImagePool
 from util.notices import notice, tell
 from util.run_files import STATE, checkpoint_tag, network_file, run_folder
 from util.seed import derive, random_states, restore_random_states
+
+
+COMPILING_PAYS = {True: 300, False: 3000}  # training or not: images of 256x256, with 64 channels in the first layer
 
 
 class BaseModel(nn.Module, ABC):
@@ -38,7 +44,10 @@ class BaseModel(nn.Module, ABC):
         """Add the model's options, change defaults with `parser.set_defaults`, and return the parser."""
         return parser
 
-    one_sided = True  # whether --model test can stand in for it: its images are ordinary ones
+    one_sided = True       # whether --model test can stand in for it: its images are ordinary ones
+    capturable = False     # whether a step does the same at each call but for its inputs: no Python state changes in it
+    planned_images = 0     # what a script will put through the model, for --compile auto
+    planned_size: tuple[int, int] | None = None  # (width, height) of all of them, where it is one
 
     def __init__(self, opt):
         super().__init__()
@@ -56,6 +65,8 @@ class BaseModel(nn.Module, ABC):
         self.metric = 0.0
         self.progress: dict[str, Any] = {}
         self._saved_schedulers: list[dict[str, Any]] = []
+        self.micro_batch = (True, 1.0, True)  # first of its step, its share of the step's images, last of its step
+        self.scalers: dict[str, torch.amp.GradScaler] = {}
 
     # What a plugin writes.
 
@@ -96,11 +107,20 @@ class BaseModel(nn.Module, ABC):
         return sum(terms.values())
 
     def minimize(self, name: str, loss: Tensor) -> None:
-        """One step of `optimizer_<name>` down the gradient of `loss`."""
+        """One step of `optimizer_<name>` down the gradient of `loss`; with --accumulate, of the mean over batches."""
         optimizer = getattr(self, f"optimizer_{name}")
-        optimizer.zero_grad()
-        (loss * torch.where(loss.isfinite(), 1.0, torch.nan)).backward()  # the guard of a training sees gradients only
-        optimizer.step()
+        first, share, last = self.micro_batch
+        if first:
+            optimizer.zero_grad()
+        loss = loss * torch.where(loss.isfinite(), share, torch.nan)  # the guard of a training sees gradients only
+        scaler = self.scalers.get(name)
+        (scaler.scale(loss) if scaler else loss).backward()
+        if last:
+            if scaler:
+                scaler.unscale_(optimizer)
+            optimizer.step()  # the guard skips it where a scaled gradient overflowed
+            if scaler:
+                scaler.update()
 
     def adam(self, name: str, *nets: nn.Module) -> Optimizer:
         """Make `optimizer_<name>` for these networks with --lr and --beta1."""
@@ -123,6 +143,7 @@ class BaseModel(nn.Module, ABC):
         Raises UsageError when a checkpoint is missing, truncated or of another architecture.
         """
         self.to(self.device)
+        self.tune(opt)
         if self.isTrain:
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
             for optimizer in self.named_optimizers().values():
@@ -132,6 +153,59 @@ class BaseModel(nn.Module, ABC):
         elif opt.continue_train:
             self.resume()
         self.print_networks(opt.verbose)
+        self.report_compilation()
+
+    def tune(self, opt) -> None:
+        """Precision, memory layout, recomputation and compilation, as the options say.
+
+        Raises UsageError for what a plugin that takes its optimizer steps itself can't have.
+        """
+        precision = pick_precision(getattr(opt, "amp", "off"), self.device)
+        self._refuse_own_steps(opt, precision)
+        images = self.planned_images * getattr(opt, "ngf", 64) / 64
+        if self.planned_size:
+            images *= self.planned_size[0] * self.planned_size[1] / 256 ** 2
+        wish = getattr(opt, "compile", "off")
+        pays = self.planned_size is not None and images >= COMPILING_PAYS[self.isTrain]
+        self.compiled = wish == "on" or (wish == "auto" and pays and self.device.type != "mps")
+        for net in self.networks().values():
+            compiled = self.compiled and compilable(net, self.device)
+            if compiled:
+                compile_parts(net)
+            if compiled or self.device.type == "cuda":
+                net.to(memory_format=torch.channels_last)
+            fast = self.device.type == "cuda" or (self.device.type == "cpu" and (compiled or precision is not None))
+            tune(net, precision, channels_last=fast, recompute=getattr(opt, "checkpoint_activations", False))
+        if self.isTrain and precision == torch.float16:
+            self.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(self.device.type)
+                            for name in self.named_optimizers()}
+
+    def _refuse_own_steps(self, opt, precision: torch.dtype | None) -> None:
+        wished = [name for name, wish in (("--amp fp16", precision == torch.float16),
+                                          ("--accumulate", getattr(opt, "accumulate", 1) > 1)) if wish]
+        mine = type(self).__mro__[:type(self).__mro__.index(BaseModel)]
+        if wished and any("step" in function.__code__.co_names for cls in mine for function in vars(cls).values()
+                          if inspect.isfunction(function)):
+            raise UsageError(f"{wished[0]} needs a model whose steps are taken by self.minimize(name, loss); "
+                             f"{type(self).__name__} calls step() itself")
+
+    def report_compilation(self) -> None:
+        """Compile now, and tell what it costs and gains; without a compiler, or where it fails, nothing is compiled."""
+        net = next((net for net in self.networks().values() if self.compiled and compilable(net, self.device)), None)
+        if net is None:
+            return
+        width, height = self.planned_size or (256, 256)
+        channels = getattr(net, "arguments", {}).get("input_nc", self.opt.input_nc)
+        try:
+            with torch.set_grad_enabled(self.isTrain):
+                spent, compiled, without = times(net, torch.zeros(self.opt.batch_size, channels, height, width,
+                                                                  device=self.device))
+        except Exception as error:  # of a compiler, which may be missing, too old or confused
+            reason = " ".join(str(error).split())[:200]
+            torch.compiler.set_stance("force_eager")
+            notice("compile", f"networks are not compiled ({reason}); --compile off says that it need not be tried")
+            return
+        tell(f"compiled in {spent:.0f} s: a generator's pass takes {compiled:.3f} s instead of {without:.3f} s")
 
     def eval(self) -> "BaseModel":
         """Evaluation mode, also for a plugin with a `train` of its own."""
@@ -204,7 +278,7 @@ class BaseModel(nn.Module, ABC):
 
     def network_state(self) -> dict[str, dict[str, Tensor]]:
         """Name -> plain state_dict on the CPU."""
-        return {name: {key: value.detach().cpu() for key, value in net.state_dict().items()}
+        return {name: {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
                 for name, net in self.networks().items()}
 
     def is_finite(self) -> bool:

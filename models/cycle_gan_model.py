@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from torch import Tensor, nn
 
 from models.base_model import BaseModel, frozen
-from networks import GANLoss, define_D, define_G
+from networks import GANLoss, define_D, define_G, together
 from util.errors import UsageError
 from util.image_pool import ImagePool
 
@@ -49,15 +49,18 @@ class CycleGANModel(BaseModel):
             self.adam("D", self.netD_A, self.netD_B)
 
     def forward(self) -> None:
-        self.fake_B, self.rec_A = self._cycle(self.real_A, self.netG_A, self.netG_B)
-        self.fake_A, self.rec_B = self._cycle(self.real_B, self.netG_B, self.netG_A)
+        identity = self.isTrain and self.opt.lambda_identity > 0
+        self.fake_B, self.idt_A = self._translate(self.netG_A, self.real_A, self.real_B if identity else None)
+        self.fake_A, self.idt_B = self._translate(self.netG_B, self.real_B, self.real_A if identity else None)
+        self.rec_A, _ = self._translate(self.netG_B, self.fake_B)
+        self.rec_B, _ = self._translate(self.netG_A, self.fake_A)
 
     @staticmethod
-    def _cycle(real: Tensor | None, net: nn.Module, inverse: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-        if real is None:  # the other domain of a test set is the longer one
+    def _translate(net: nn.Module, real: Tensor | None, other: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        """Two batches in one call; nothing where there is none, as of the domain that a test set has less of."""
+        if real is None:
             return None, None
-        fake = net(real)
-        return fake, inverse(fake)
+        return (net(real), None) if other is None else together(net, real, other)
 
     def optimize_parameters(self) -> None:
         self.forward()
@@ -75,7 +78,6 @@ class CycleGANModel(BaseModel):
             cycle_B=opt.lambda_B * distance(self.rec_B, self.real_B),
         )
         if opt.lambda_identity > 0:
-            self.idt_A, self.idt_B = self.netG_A(self.real_B), self.netG_B(self.real_A)
             loss = loss + self.record(
                 idt_A=opt.lambda_identity * opt.lambda_B * distance(self.idt_A, self.real_B),
                 idt_B=opt.lambda_identity * opt.lambda_A * distance(self.idt_B, self.real_A),

@@ -4,6 +4,7 @@ from networks import patchgan, resnet, unet
 from networks.define import DISCRIMINATORS, GENERATORS, define_D, define_G
 from networks.layers import NORMS
 from networks.losses import OBJECTIVES, GANLoss, cal_gradient_penalty
+from networks.tuning import together
 
 __all__ = ["DISCRIMINATORS", "GENERATORS", "NORMS", "OBJECTIVES", "GANLoss", "cal_gradient_penalty", "define_D",
-           "define_G", "patchgan", "resnet", "unet"]
+           "define_G", "patchgan", "resnet", "together", "unet"]

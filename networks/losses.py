@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from networks.tuning import together
 from util.errors import UsageError, unknown
 from util.registry import Registry
 
@@ -52,11 +53,12 @@ class GANLoss(nn.Module):
     def discriminator(self, netD: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What netD minimises, the mean over real and fake plus any penalty, and its terms `real`, `fake`, `gp`.
 
-        `fake` (N, C, H, W) is detached here: the generator gets no gradient. The two batches pass apart, since batch
-        norm sees real and generated images each with their own statistics.
+        `fake` (N, C, H, W) is detached here: the generator gets no gradient. Batch norm sees real and generated images
+        each with their own statistics.
         """
         fake = fake.detach()
-        terms = {"fake": self(netD(fake), False), "real": self(netD(real), True)}
+        scores = together(netD, fake, real)
+        terms = {"fake": self(scores[0], False), "real": self(scores[1], True)}
         loss = 0.5 * (terms["fake"] + terms["real"])
         if self.gan_mode == "wgangp":
             terms["gp"] = cal_gradient_penalty(netD, real, fake, real.device)[0]
@@ -85,7 +87,8 @@ def cal_gradient_penalty(
     if share is None:
         share = torch.rand(len(real_data), 1, 1, 1, device=device, dtype=real_data.dtype)
     points = (share * real_data + (1 - share) * fake_data).detach().requires_grad_(True)
-    scores = netD(points)
+    with torch.compiler.set_stance("force_eager"):  # what is compiled has no second derivative
+        scores = netD(points)
     gradients, = torch.autograd.grad(scores, points, torch.ones_like(scores), create_graph=True)
     gradients = gradients.flatten(1)
     return lambda_gp * ((gradients + 1e-16).norm(2, dim=1) - constant).square().mean(), gradients

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from networks.convolution import Conv2d
 from networks.define import DISCRIMINATORS
 from networks.layers import check_size, needs_bias
 
@@ -21,6 +22,8 @@ class NLayerDiscriminator(nn.Module):
     4x4                      3 n_layers + 2    1
     """
 
+    compiles_on = ("cuda", "cpu")
+
     def __init__(self, input_nc: int, ndf: int = 64, n_layers: int = 3, norm_layer: Callable = nn.BatchNorm2d):
         super().__init__()
         self.min_size = 3 * 2 ** n_layers
@@ -28,8 +31,8 @@ class NLayerDiscriminator(nn.Module):
         layers = [nn.Conv2d(input_nc, ndf, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         widths = [ndf * min(2 ** i, 8) for i in range(n_layers + 1)]
         for i, (before, after) in enumerate(pairwise(widths), start=1):
-            layers += [nn.Conv2d(before, after, 4, 2 if i < n_layers else 1, 1, bias=bias), norm_layer(after),
-                       nn.LeakyReLU(0.2, True)]
+            layers += [Conv2d(before, after, 4, 2 if i < n_layers else 1, 1, bias=bias, before_norm=bias),
+                       norm_layer(after), nn.LeakyReLU(0.2, True)]
         layers += [nn.Conv2d(widths[-1], 1, 4, 1, 1)]
         self.model = nn.Sequential(*layers)
 
@@ -43,12 +46,14 @@ class NLayerDiscriminator(nn.Module):
 class PixelDiscriminator(nn.Module):
     """(N, input_nc, H, W) -> (N, 1, H, W): a score for each pixel by itself, from 1x1 convolutions."""
 
+    compiles_on = ("cuda", "cpu")
+
     def __init__(self, input_nc: int, ndf: int = 64, norm_layer: Callable = nn.BatchNorm2d, n_layers: int = 0):
         super().__init__()                            # n_layers is what every discriminator is offered; here unused
         bias = needs_bias(norm_layer)
         self.net = nn.Sequential(
             nn.Conv2d(input_nc, ndf, 1), nn.LeakyReLU(0.2, True),
-            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias), norm_layer(2 * ndf), nn.LeakyReLU(0.2, True),
+            Conv2d(ndf, 2 * ndf, 1, bias=bias, before_norm=bias), norm_layer(2 * ndf), nn.LeakyReLU(0.2, True),
             nn.Conv2d(2 * ndf, 1, 1, bias=bias),
         )
 

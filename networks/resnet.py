@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from networks.convolution import Conv2d, ConvTranspose2d
 from networks.define import GENERATORS
-from networks.layers import AnySize, needs_bias
+from networks.layers import AnySize, ReflectionPad2d, needs_bias
 from util.errors import unknown
 
-PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
+PADDINGS = {"reflect": ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
 
 
 @GENERATORS.register("resnet_6blocks", n_blocks=6)
@@ -38,18 +39,37 @@ class ResnetGenerator(AnySize):
     ):
         super().__init__()
         bias = needs_bias(norm_layer)
-        layers = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), norm_layer(ngf), nn.ReLU(True)]
+        layers = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias, before_norm=bias), norm_layer(ngf), nn.ReLU(True)]
         for width in (ngf, 2 * ngf):
-            layers += [nn.Conv2d(width, 2 * width, 3, 2, 1, bias=bias), norm_layer(2 * width), nn.ReLU(True)]
+            layers += [Conv2d(width, 2 * width, 3, 2, 1, bias=bias, before_norm=bias), norm_layer(2 * width),
+                       nn.ReLU(True)]
         layers += [ResnetBlock(4 * ngf, padding_type, norm_layer, use_dropout, bias) for _ in range(n_blocks)]
         for width in (4 * ngf, 2 * ngf):
-            layers += [nn.ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias),
+            layers += [ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias, before_norm=bias),
                        norm_layer(width // 2), nn.ReLU(True)]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        layers += [ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     def translate(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        x = self.encode(x)
+        for block in self.blocks():
+            x = block(x)
+        return self.decode(x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(N, input_nc, H, W) -> (N, 4 ngf, H/4, W/4)."""
+        return self.model[:10](x)
+
+    def blocks(self) -> nn.Sequential:
+        """The residual blocks."""
+        return self.model[10:-9]
+
+    def decode(self, x: Tensor) -> Tensor:
+        """(N, 4 ngf, H/4, W/4) -> (N, output_nc, H, W)."""
+        return self.model[-9:](x)
+
+    def parts(self) -> list[tuple[nn.Module, str]]:
+        return [(self, "encode"), *((block, "forward") for block in self.blocks()), (self, "decode")]
 
 
 class ResnetBlock(nn.Module):
@@ -62,8 +82,8 @@ class ResnetBlock(nn.Module):
         pad = PADDINGS[padding_type]
 
         def convolution() -> list[nn.Module]:
-            return [*([pad(1)] if pad else []), nn.Conv2d(dim, dim, 3, padding=0 if pad else 1, bias=use_bias),
-                    norm_layer(dim)]
+            return [*([pad(1)] if pad else []),
+                    Conv2d(dim, dim, 3, padding=0 if pad else 1, bias=use_bias, before_norm=use_bias), norm_layer(dim)]
 
         dropout = [nn.Dropout(0.5)] if use_dropout else []
         self.conv_block = nn.Sequential(*convolution(), nn.ReLU(True), *dropout, *convolution())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from networks.convolution import Conv2d, ConvTranspose2d
 from networks.define import GENERATORS
 from networks.layers import AnySize, needs_bias
 
@@ -22,6 +23,8 @@ class UnetGenerator(AnySize):
     three blocks   2, 4, 8 ngf          H/4, H/8, H/16
     the rest       8 ngf                down to H / 2^num_downs; dropout in all but the innermost
     """
+
+    compiles_on = ("cuda",)  # on a CPU reading its weights takes the time, and compiled code also rearranges them
 
     def __init__(
         self,
@@ -67,9 +70,10 @@ class UnetSkipConnectionBlock(nn.Module):
         super().__init__()
         self.outermost = outermost
         bias = needs_bias(norm_layer)
-        down = nn.Conv2d(outer_nc if input_nc is None else input_nc, inner_nc, 4, 2, 1, bias=bias)
+        down = Conv2d(outer_nc if input_nc is None else input_nc, inner_nc, 4, 2, 1, bias=bias,
+                      before_norm=bias and not (outermost or innermost))
         up_from = inner_nc if innermost else 2 * inner_nc
-        up = nn.ConvTranspose2d(up_from, outer_nc, 4, 2, 1, bias=outermost or bias)
+        up = ConvTranspose2d(up_from, outer_nc, 4, 2, 1, bias=outermost or bias, before_norm=bias and not outermost)
         if outermost:
             layers = [down, submodule, nn.ReLU(True), up, nn.Tanh()]
         elif innermost:

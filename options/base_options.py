@@ -16,7 +16,7 @@ from networks.layers import INIT_TYPES
 from options.config_file import read_config
 from options.parser import Parser
 from options.record import read_record, run_name
-from util.device import pick_device
+from util.device import AMP, pick_device
 from util.errors import UsageError
 from util.files import inside
 from util.images import DEPTHS
@@ -47,8 +47,9 @@ class BaseOptions(ABC):
         add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         add("--gpu_ids", default=None, help="the older spelling: 0 is --device cuda:0, -1 is --device cpu")
         add("--seed", type=seed, default=None, help="random seed; drawn and recorded unless given")
-        add("--amp", default="off", choices=("off",), help="mixed precision")
-        add("--compile", default="off", choices=("off",), help="compiled networks")
+        add("--amp", default="auto", choices=AMP, help="mixed precision; auto: bf16 where the hardware computes in it")
+        add("--compile", default="auto", choices=("auto", "on", "off"), help="compiled generators; auto: where the run "
+                                                                             "is long enough to repay it")
 
         add("--input_nc", type=positive, default=3, help="channels of the images that enter")
         add("--output_nc", type=positive, default=3, help="channels of the images that leave")

@@ -23,7 +23,8 @@ from util import notices  # noqa: E402
 GOLDEN = Path(__file__).parent / "golden"
 TINY = (
     "--netG unet_64 --ngf 2 --ndf 2 --load_size 72 --crop_size 64 --num_threads 0 --n_epochs 1 --n_epochs_decay 0 "
-    "--print_freq 2 --update_html_freq 2 --display_id 0 --seed 3 --device cpu"
+    "--print_freq 2 --update_html_freq 2 --display_id 0 --seed 3 --device cpu "
+    "--amp off --compile off"
 ).split()
 
 
@@ -114,7 +115,7 @@ def run_test(*argv):
     spec = importlib.util.spec_from_file_location("test_script", ROOT / "test.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    return script.test(TestOptions().parse(["--num_threads", "0", "--device", "cpu", *map(str, argv)]))
+    return script.test(TestOptions().parse(["--num_threads", "0", "--device", "cpu", "--amp", "off", *map(str, argv)]))
 
 
 def cli(script, *argv, **kwargs):

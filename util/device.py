@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how precisely."""
 
 import torch
 
@@ -32,3 +32,26 @@ def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.devi
     if picked.type == "cuda" and picked.index is not None:
         torch.cuda.set_device(picked)  # else threads that pin memory would also use the first
     return ([picked.index or 0] if picked.type == "cuda" else []), picked
+
+
+AMP = ("auto", "off", "bf16", "fp16")
+
+
+def pick_precision(amp: str, device: torch.device) -> torch.dtype | None:
+    """What --amp means on a device: the type that networks compute in, None for float32.
+
+    `auto` is bf16 where the hardware multiplies it: CUDA from Ampere, CPUs with AMX or AVX512-BF16. Raises UsageError
+    for fp16 elsewhere than on CUDA.
+    """
+    if amp == "fp16" and device.type != "cuda":
+        raise UsageError(f"--amp fp16 is for CUDA; use --amp bf16, or auto, with --device {device.type}")
+    if amp == "auto":
+        amp = "bf16" if _multiplies_bf16(device) else "off"
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and any(
+        getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)() for unit in ("amx_tile", "avx512_bf16"))

@@ -1,0 +1,140 @@
+"""How a network runs: precision, memory layout, recomputation, compilation. Its weights, their keys and whoever calls it
+do not notice.
+"""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map
+from torch.utils.checkpoint import checkpoint
+
+from networks.layers import InstanceNorm2d
+
+WARM_UP, TIMED = 2, 3  # passes
+
+
+def tune(net: nn.Module, precision: torch.dtype | None, channels_last: bool, recompute: bool) -> None:
+    """Run a network under autocast to `precision` (None casts nothing), on inputs in channels-last memory.
+
+    What leaves it is float32 again. With `recompute` its parts keep no activations and run again in the backward pass
+    (Chen et al. 2016).
+    """
+    for module in net.modules():
+        if type(module) is nn.InstanceNorm2d:
+            module.__class__ = InstanceNorm2d
+    channels_last = channels_last and not _calls_instance_norm(net)
+    if recompute:
+        _wrap_parts(net, lambda part: partial(_recomputed, net, part))
+    if precision is not None or channels_last:
+        net.forward = partial(_at_the_boundary, net.forward, precision, channels_last)
+
+
+def _at_the_boundary(forward: Callable, precision: torch.dtype | None, channels_last: bool, *args: Any,
+                     **kwargs: Any) -> Any:
+    layout = torch.channels_last if channels_last else torch.preserve_format
+    args = [x.contiguous(memory_format=layout) if torch.is_tensor(x) and x.dim() == 4 else x for x in args]
+    if precision is None:
+        return forward(*args, **kwargs)
+    kind = next((x.device.type for x in args if torch.is_tensor(x)), "cpu")
+    with torch.autocast(kind, precision):
+        out = forward(*args, **kwargs)
+    return tree_map(lambda x: x.float() if torch.is_tensor(x) and x.dtype == precision else x, out)
+
+
+def _calls_instance_norm(net: nn.Module) -> bool:
+    """Whether a module of somebody else's calls `F.instance_norm`, whose gradient `InstanceNorm2d` mends."""
+    return any("instance_norm" in function.__code__.co_names
+               for module in net.modules() for cls in type(module).__mro__
+               if not cls.__module__.startswith(("torch.", "networks."))
+               for function in vars(cls).values() if hasattr(function, "__code__"))
+
+
+def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:
+    """(module, method) of what a network consists of: its own `parts()`, or all of it."""
+    return net.parts() if hasattr(net, "parts") else [(net, "forward")]
+
+
+def _wrap_parts(net: nn.Module, wrap: Callable[[Callable], Callable]) -> None:
+    for module, name in parts(net):
+        setattr(module, name, wrap(getattr(module, name)))
+
+
+def _recomputed(net: nn.Module, part: Callable, x: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return part(x)
+    twice = partial(_keeping_statistics, net)
+    return checkpoint(part, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), twice()))
+
+
+@contextlib.contextmanager
+def _keeping_statistics(net: nn.Module) -> Iterator[None]:
+    """Batch norm normalises as before and does not count the batch a second time."""
+    tracking = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for module in tracking:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
+
+
+def compilable(net: nn.Module, device: torch.device) -> bool:
+    """Whether to compile a network: where its class says so in `compiles_on`, else generators wherever there is a
+    compiler.
+    """
+    everywhere = ("cuda", "cpu") if "netG" in getattr(net, "arguments", {}) else ()
+    return device.type in getattr(net, "compiles_on", everywhere)
+
+
+def compile_parts(net: nn.Module) -> None:
+    """Compile each part by itself: parts of one kind share the result, so it takes seconds; call it before `tune`."""
+    _wrap_parts(net, lambda part: torch.compile(part, dynamic=False))
+
+
+def times(net: nn.Module, x: Tensor) -> tuple[float, float, float]:
+    """(compiling, a pass compiled, a pass without): seconds of forward and backward; nothing of the network changes.
+
+    Raises whatever the compiler does.
+    """
+    start = time.perf_counter()
+    _seconds(net, x, WARM_UP)
+    spent = time.perf_counter() - start
+    compiled = _seconds(net, x, TIMED)
+    with torch.compiler.set_stance("force_eager"):
+        _seconds(net, x, 1)
+        return spent - WARM_UP * compiled, compiled, _seconds(net, x, TIMED)
+
+
+def _seconds(net: nn.Module, x: Tensor, passes: int) -> float:
+    buffers = [buffer.clone() for buffer in net.buffers()]
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    taken = []
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        for _ in range(passes):
+            start = time.perf_counter()
+            y = net(x)
+            torch.autograd.grad(y.sum(), parameters, allow_unused=True)[0].sum().item()
+            taken.append(time.perf_counter() - start)
+    for buffer, before in zip(net.buffers(), buffers, strict=True):
+        buffer.data.copy_(before)
+    return statistics.median(taken)
+
+
+def together(net: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
+    """What a network makes of several batches (N, C, H, W): in one call, where no image can tell.
+
+    Batch norm and unequal sizes need a call each.
+    """
+    apart = (len({x.shape[1:] for x in batches}) > 1
+             or any(isinstance(m, _BatchNorm) and m.training for m in net.modules()))
+    if apart:
+        return tuple(net(x) for x in batches)
+    return net(torch.cat(batches)).split([len(x) for x in batches])
