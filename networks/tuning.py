@@ -75,15 +75,14 @@ def _recomputed(net: nn.Module, part: Callable, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _keeping_statistics(net: nn.Module) -> Iterator[None]:
-    """Batch norm normalises as before and does not count the batch a second time."""
-    tracking = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for module in tracking:
-        module.track_running_stats = False
+    """Batch norm does not count the batch a second time."""
+    buffers = [buffer for m in net.modules() if isinstance(m, _BatchNorm) for buffer in m.buffers(recurse=False)]
+    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        for module in tracking:
-            module.track_running_stats = True
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.data.copy_(value)  # the backward pass may have saved it
 
 
 def compilable(net: nn.Module, device: torch.device) -> bool:

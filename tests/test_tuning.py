@@ -1,0 +1,296 @@
+"""Quicker ways to the same numbers: gradients of every parameter, against the plain way."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT, run_train, train_options
+from torch import nn
+
+import networks.tuning
+from models import create_model
+from models.base_model import BaseModel
+from networks import convolution, define_D, define_G
+from networks.layers import InstanceNorm2d, ReflectionPad2d
+from networks.losses import GANLoss
+from networks.tuning import compile_parts, times, together, tune
+from util.device import pick_precision
+from util.errors import UsageError
+
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+def gradients(net, *batches, seed=0):
+    """The output, and the gradient of every parameter, of one pass each over the batches."""
+    torch.manual_seed(seed)
+    net.zero_grad()
+    outputs = [net(x) for x in batches]
+    sum(((y - 0.3) ** 2).mean() for y in outputs).backward()
+    return outputs, {name: p.grad.clone() for name, p in net.named_parameters()}
+
+
+def assert_same(one, two, bound):
+    """Each gradient differs by at most this share of the largest length among all of them."""
+    largest = max(g.double().norm() for g in two.values())
+    assert one.keys() == two.keys()
+    for name in two:
+        assert (one[name].double() - two[name].double()).norm() <= bound * largest, name
+
+
+def images(n=2, size=64, channels=3):
+    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(n)) * 2 - 1
+
+
+def without_dropout(net):
+    """Which is drawn in the order of memory, so that it differs between layouts."""
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return net
+
+
+NETS = {
+    "resnet": lambda: define_G(3, 3, 8, "resnet_6blocks", "instance"),
+    "resnet_batch": lambda: define_G(3, 3, 8, "resnet_6blocks", "batch", True),
+    "unet": lambda: define_G(3, 3, 8, "unet_64", "instance"),
+    "unet_batch": lambda: define_G(3, 3, 8, "unet_64", "batch", True),
+    "patchgan": lambda: define_D(3, 8, "basic", norm="instance"),
+    "pixel": lambda: define_D(3, 8, "pixel", norm="batch"),
+}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("x_layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("g_layout", LAYOUTS, ids=str)
+def test_instance_norm_is_right_in_every_layout(n, x_layout, g_layout):
+    x, g = torch.randn(n, 8, 9, 7), torch.randn(n, 8, 9, 7)
+    exact = x.double().requires_grad_()
+    variance, mean = torch.var_mean(exact, (2, 3), correction=0, keepdim=True)
+    y = (exact - mean) / (variance + 1e-5).sqrt()
+    wanted, = torch.autograd.grad(y, exact, g.double())
+    x = x.contiguous(memory_format=x_layout).requires_grad_()
+    found = InstanceNorm2d(8)(x)
+    gradient, = torch.autograd.grad(found, x, g.contiguous(memory_format=g_layout))
+    torch.testing.assert_close(found.double(), y, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monkeypatch):
+    ours = getattr(convolution, kind.__name__)(6, 5, 4, 2, 1)
+    theirs = kind(6, 5, 4, 2, 1)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(n, 6, 4, 6)
+    for weights in (1, 2**40):  # the matrix product, and torch's own
+        monkeypatch.setattr(convolution, "MANY_WEIGHTS", weights)
+        found, wanted = ours(x), theirs(x)
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+        for ours_grad, theirs_grad in zip(torch.autograd.grad(found.square().sum(), ours.parameters()),
+                                          torch.autograd.grad(wanted.square().sum(), theirs.parameters()),
+                                          strict=True):  # fmt: skip
+            torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_bias_before_instance_norm_changes_nothing():
+    net = NETS["resnet"]().double()
+    x = images().double()
+    (before,), _ = gradients(net, x)
+    biases = [m.bias for m in net.modules() if getattr(m, "before_norm", False)]
+    assert len(biases) == 3 + 2 * 6 + 2
+    for bias in biases:
+        bias.data.normal_()
+    (after,), found = gradients(net, x)
+    torch.testing.assert_close(before, after)
+    plain = copy.deepcopy(net)
+    for module in plain.modules():
+        if hasattr(module, "before_norm"):
+            module.before_norm = False
+    (y,), wanted = gradients(plain, x)
+    torch.testing.assert_close(y, after)
+    assert_same(found, wanted, 1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("name", NETS)
+def test_channels_last_gives_the_same_gradients(name, n):
+    net = without_dropout(NETS[name]().double())
+    _, wanted = gradients(net, images(n).double())
+    tune(net, None, channels_last=True, recompute=False)
+    _, found = gradients(net, images(n).double())
+    assert_same(found, wanted, 1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("name", NETS)
+def test_bf16_stays_within_its_rounding(name, n):
+    """8 bits of mantissa: a few percent of the largest gradient, and outputs in float32."""
+    net = without_dropout(NETS[name]())
+    (y,), wanted = gradients(net, images(n))
+    tune(net, torch.bfloat16, channels_last=True, recompute=False)
+    (z,), found = gradients(net, images(n))
+    assert z.dtype == torch.float32
+    assert all(g.dtype == torch.float32 for g in found.values())
+    assert_same(found, wanted, 0.1)
+    assert (y - z).abs().mean() < 0.02 * y.abs().mean() + 0.01
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_recomputing_gives_the_same_gradients_statistics_and_dropout(name):
+    net = NETS[name]()
+    other = copy.deepcopy(net)
+    tune(other, None, channels_last=False, recompute=True)
+    (_, wanted), (_, found) = gradients(net, images()), gradients(other, images())
+    assert_same(found, wanted, 1e-6)
+    for one, two in zip(net.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_compiled_gives_the_same_gradients():
+    """One compilation for the blocks, in tens of seconds; keys stay as they are, and what has no compiler goes on."""
+    torch._dynamo.reset()
+    for name in ("resnet", "patchgan"):
+        net = NETS[name]()
+        keys, x = list(net.state_dict()), images(2, 32)
+        x.requires_grad_()
+        (_,), wanted = gradients(net, x)
+        slope, x.grad = x.grad, None
+        compile_parts(net)
+        tune(net, None, channels_last=True, recompute=False)
+        (_,), found = gradients(net, x)
+        assert_same(found, wanted, 1e-4)
+        torch.testing.assert_close(x.grad, slope, rtol=1e-3, atol=1e-6)
+        assert list(net.state_dict()) == keys
+        if name == "patchgan":  # a second derivative, which compiled code does not have
+            loss, terms = GANLoss("wgangp").discriminator(net, images(1, 32), -images(1, 32))
+            loss.backward()
+            assert terms["gp"] > 0
+    before = [b.clone() for b in net.buffers()]
+    assert all(seconds > 0 for seconds in times(net, images(2, 32))[1:])
+    assert all(torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
+
+
+def one_step(opt, batches, double=True):
+    """The networks' tensors after one step, and the losses."""
+    torch.manual_seed(1)
+    model = create_model(opt)
+    model = model.double() if double else model
+    model.setup(opt)
+    sizes = [len(batch["A"]) for batch in batches]
+    for i, batch in enumerate(batches):
+        model.micro_batch = (i == 0, sizes[i] / sum(sizes), i == len(batches) - 1)
+        model.set_input(batch)
+        model.optimize_parameters()
+    return {f"{n}.{k}": v for n, net in model.networks().items() for k, v in net.state_dict().items()}, model
+
+
+def batch(n, start=0):
+    return {key: images(8)[start:start + n].double() * sign for key, sign in (("A", 1), ("B", -1))} | {
+        f"{key}_paths": ["x"] * n for key in "AB"}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_images_that_share_a_call_give_the_same_step(n, monkeypatch):
+    opt = train_options("--model", "cycle_gan", "--dataroot", "x")
+    shared, model = one_step(opt, [batch(n)])
+    calls = []
+    monkeypatch.setattr("models.cycle_gan_model.together", lambda net, *xs: calls.append(1) or tuple(map(net, xs)))
+    monkeypatch.setattr("networks.losses.together", lambda net, *xs: calls.append(1) or tuple(map(net, xs)))
+    apart, other = one_step(opt, [batch(n)])
+    assert len(calls) == 4
+    for key in apart:
+        torch.testing.assert_close(shared[key], apart[key], rtol=1e-7, atol=1e-9)
+    assert model.get_current_losses() == pytest.approx(other.get_current_losses())
+
+
+def test_batch_norm_and_unequal_sizes_get_a_call_each(monkeypatch):
+    calls = []
+    net = NETS["pixel"]()
+    net.register_forward_hook(lambda *_: calls.append(1))
+    together(net, images(1), images(1))
+    assert len(calls) == 2
+    together(net.eval(), images(1), images(1))
+    assert len(calls) == 3
+    together(net, images(1), images(1, 32))
+    assert len(calls) == 5
+
+
+def test_accumulated_batches_are_one_large_batch():
+    opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--pool_size", "0", "--accumulate", "3")
+    whole, _ = one_step(opt, [batch(5)])
+    parts, _ = one_step(opt, [batch(2), batch(2, 2), batch(1, 4)])
+    for key in whole:
+        torch.testing.assert_close(parts[key], whole[key], rtol=1e-7, atol=1e-9)
+
+
+def test_accumulation_counts_images_and_goes_on_where_it_was_saved(domains):
+    model = run_train("--model", "cycle_gan", "--dataroot", domains, "--accumulate", "2", "--n_epochs", "2")
+    steps = model.optimizer_G.state_dict()["state"][0]["step"]
+    assert steps == 4  # 3 images: 2 + 1, twice
+
+
+def test_what_only_minimize_can_do_is_refused_elsewhere(strips):
+    argv = ("--plugin_dir", ROOT / "tests" / "plugins", "--model", "classic", "--dataroot", strips)
+    with pytest.raises(UsageError, match=r"--accumulate needs a model .* ClassicModel calls step\(\) itself"):
+        run_train(*argv, "--accumulate", "2")
+    with pytest.raises(UsageError, match="--amp fp16 is for CUDA"):
+        run_train(*argv, "--amp", "fp16")
+    assert pick_precision("off", torch.device("cpu")) is None
+    assert pick_precision("bf16", torch.device("cpu")) == torch.bfloat16
+
+
+def test_classic_plugins_run_in_bf16(strips):
+    argv = ("--plugin_dir", ROOT / "tests" / "plugins", "--model", "classic", "--dataroot", strips)
+    model = run_train(*argv, "--amp", "bf16")
+    assert model.fake_B.dtype == torch.float32
+    assert all(v.isfinite().all() and v.dtype == torch.float32 for v in model.netG.state_dict().values())
+
+
+def test_raw_instance_norm_of_a_plugin_is_mended_and_bare_calls_keep_their_layout():
+    class Bare(nn.Module):
+        def forward(self, x):
+            self.seen = x.is_contiguous(memory_format=torch.channels_last)
+            return F.instance_norm(x)
+
+    raw = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4))
+    tune(raw, None, channels_last=True, recompute=False)
+    assert type(raw[1]) is InstanceNorm2d
+    bare = nn.Sequential(Bare())
+    tune(bare, None, channels_last=True, recompute=False)
+    bare(images())
+    assert not bare[0].seen
+
+
+def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("no\ncompiler")
+
+    monkeypatch.setattr("models.base_model.times", broken)
+    monkeypatch.setattr("models.base_model.compile_parts", lambda net: None)
+    opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "on")
+    try:
+        create_model(opt).setup(opt)
+    finally:
+        torch.compiler.set_stance("default")
+    assert "networks are not compiled (no compiler)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("images_planned", "expected"), [(10, False), (10**6, True)])
+def test_compilation_is_for_runs_that_repay_it(images_planned, expected, monkeypatch):
+    compiled = []
+    monkeypatch.setattr("models.base_model.compile_parts", lambda net: compiled.append(net))
+    monkeypatch.setattr(BaseModel, "report_compilation", lambda self: None)
+    opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "auto")
+    model = create_model(opt)
+    model.planned_images, model.planned_size = images_planned, (64, 64)
+    model.setup(opt)
+    assert bool(compiled) is expected
+
+
+def test_reflection_is_the_same_when_compiled(monkeypatch):
+    x = torch.randn(1, 2, 6, 7)
+    wanted = ReflectionPad2d(3)(x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(ReflectionPad2d(3)(x), wanted)
+    assert networks.tuning.parts(nn.Identity())
