@@ -18,6 +18,7 @@ from data.transforms import trained_size
 from models import BaseModel, create_model
 from options.test_options import TestOptions
 from util.cli import run
+from util.distributed import gathered, is_main, joined, world_size
 from util.errors import UsageError
 from util.files import inside
 from util.html import HTML
@@ -41,17 +42,21 @@ def test(opt) -> int:
                  f"size")
         page = HTML(results_folder(opt), f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
         rows = translate(opt, loader, model, page.img_dir)
+    rows = {name: files for part in gathered(rows) for name, files in part.items()}
+    errors = {path: error for part in gathered(loader.errors) for path, error in part.items()}
+    if not is_main():
+        return 0
     for name, files in sorted(rows.items(), key=lambda row: natural(row[0])):
         page.add_header(name)
         shown, exact = zip(*files.values(), strict=True)
         page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
     if rows:
         page.save()
-    for error in loader.errors.values():
+    for error in errors.values():
         say(f"skipped {error}")
-    tell(f"{len(rows)} images translated{f', {len(loader.errors)} skipped' if loader.errors else ''}: "
+    tell(f"{len(rows)} images translated{f', {len(errors)} skipped' if errors else ''}: "
          f"{page.web_dir / 'index.html'}")
-    return int(bool(loader.errors))
+    return int(bool(errors))
 
 
 Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
@@ -60,13 +65,13 @@ Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
 def translate(opt, loader: Loader, model: BaseModel, folder: Path) -> dict[str, Row]:
     """Translate and write every image; returns result name -> its files."""
     rows: dict[str, Row] = {}
-    with tqdm(total=len(loader), unit="img", disable=None) as bar:
+    with tqdm(total=len(loader), unit="img", disable=None if is_main() else True) as bar:
         for batch in loader:
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             model.set_input(batch)
             model.test()
             rows.update(write_batch(opt, model, folder, result_names(opt, model, batch, loader.dataset.roots)))
-            bar.update(len(model.get_image_paths()))
+            bar.update(len(model.get_image_paths()) * world_size())
     return rows
 
 
@@ -148,7 +153,9 @@ def main(argv: Sequence[str]) -> int:
     """Translate what the command line says."""
     with explained(("--batch_size 1", "a smaller --crop_size or --load_size with another --preprocess than none",
                     "--device cpu")):
-        return test(TestOptions().parse(argv))
+        opt = TestOptions().parse(argv)
+        with joined(opt.device):
+            return test(opt)
 
 
 if __name__ == "__main__":

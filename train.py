@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from models.fine_tuning import init_from
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
+from util.distributed import from_main, is_main, joined, largest, rank, share, spread, world_size
 from util.errors import UsageError
 from util.files import remove_unfinished
 from util.guard import Guard
@@ -26,10 +27,10 @@ from util.images import tensor2im
 from util.lock import RunLock
 from util.memory import explained
 from util.notices import notice, say, tell
-from util.progress import Progress
+from util.progress import Means, Progress
 from util.run_files import RECORD, checkpoint_tag, move_aside, prune
 from util.saver import Saver
-from util.seed import seed_all
+from util.seed import derive, seed_all
 from util.signals import Signals, Stopped, ignore_save_requests
 from util.sinks import Sinks
 from util.sinks.make import make_sinks
@@ -41,26 +42,30 @@ def train(opt) -> BaseModel:
     seed_all(opt.seed)
     with closing(create_dataset(opt)) as loader:
         model = create_model(opt)
+        if rank():
+            seed_all(derive(opt.seed, rank()))  # the weights are drawn; dropout and pools differ between processes
         model.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
         if size := trained_size(opt):
             model.check_size(*size)
             model.planned_size = size
-        with RunLock(model.save_dir):
+        with RunLock(model.save_dir) if is_main() else nullcontext():
             model.setup(opt)
             model.restore_schedulers()
             if opt.init_from:
-                init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt))
+                from_main(lambda: init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt)))
+            spread(tensor for net in model.networks().values() for tensor in (*net.parameters(), *net.buffers()))
             progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
             last = opt.n_epochs + opt.n_epochs_decay
             if progress.epoch > last:
                 tell(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a "
                      f"larger --n_epochs goes on")
                 return model
-            prepare_folder(opt, model)
+            from_main(lambda: prepare_folder(opt, model))
+            others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
-                 f"process {os.getpid()}, {model.save_dir}")
+                 f"process {os.getpid()}{others}, {model.save_dir}")
             done = (progress.epoch - 1) * len(loader) + progress.iters
-            with tqdm(total=last * len(loader), initial=done, unit="img", disable=None) as bar, \
+            with tqdm(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
                     make_sinks(opt, model.save_dir, bar, progress) as sinks:
                 Training(opt, loader, model, progress, bar, sinks).run()
     return model
@@ -95,7 +100,8 @@ class Training:
         self.restored_at = -1  # steps taken when the weights were last restored
         self.in_step = False
         self.watch = Watchdog(opt.stall_minutes * 60, self.report_stall)
-        loader.workers.while_waiting = self.signals.check
+        if world_size() == 1:  # several stop together, after a step
+            loader.workers.while_waiting = self.signals.check
 
     def run(self) -> None:
         """Train to the end of the last epoch."""
@@ -105,8 +111,9 @@ class Training:
             try:
                 while self.progress.epoch <= self.last:
                     self.epoch()
-            except (UsageError, Stopped):
-                if self.progress.total_iters and not self.in_step:
+            except (UsageError, Stopped) as reason:
+                together = world_size() == 1 or isinstance(reason, Stopped)
+                if self.progress.total_iters and not self.in_step and together:
                     self.saver.insist(seconds=10)
                 raise
             if self.saver.error:
@@ -120,6 +127,7 @@ class Training:
         for batches in grouped(self.progress.batches(self.loader), self.opt.accumulate):
             self.step(batches)
             self.watch.beat()
+            self.agree()
             self.show()
             self.save_if_due()
             self.signals.check()
@@ -128,17 +136,45 @@ class Training:
     def step(self, batches: list[dict[str, Any]]) -> None:
         """One step of each optimizer, on one batch or --accumulate of them; what fails inside can't be taken back."""
         self.in_step = True
-        model, counts = self.model, [count_images(batch) for batch in batches]
+        model, (mine, all_) = self.model, self.count(batches)
+        share.step = sum(mine) / sum(all_)
         for i, batch in enumerate(batches):
-            model.micro_batch = (i == 0, counts[i] / sum(counts), i == len(batches) - 1)
+            share.batch = mine[i] / all_[i]
+            model.micro_batch = (i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             model.set_input(batch)
             model.optimize_parameters()
-            self.progress.means.add(model.current_loss_tensors())
-        self.guard.end_step([path for batch in batches for key in ("A_paths", "B_paths") for path in batch.get(key, [])])
-        self.progress.advance(sum(counts))
-        self.bar.update(sum(counts))
+            self.progress.means.add(model.current_loss_tensors(), share.batch)
+        self.guard.end_step([path for batch in batches for key in ("A_paths", "B_paths")
+                             for path in batch.get(key, [])])
+        self.progress.advance(sum(all_))
+        self.bar.update(sum(all_))
         self.in_step = False
+
+    def count(self, batches: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
+        """The images of each batch: of this process, and of all; 0 where one only stands in for those that ran out."""
+        if world_size() == 1:
+            counts = [count_images(batch) for batch in batches]
+            return counts, counts
+        size, left = self.opt.batch_size, len(self.loader) - self.progress.iters
+        lefts = [left - i * size * world_size() for i in range(len(batches))]
+        return ([max(0, min(size, left - rank() * size)) for left in lefts],
+                [min(size * world_size(), left) for left in lefts])
+
+    def agree(self) -> None:
+        """What one process was asked for, by a signal or the clock, all of them do."""
+        self.time_is_up = self.saver.due()
+        if world_size() > 1:
+            stop, save, due = largest((self.signals.stop, self.signals.save, is_main() and self.time_is_up))
+            self.signals.stop, self.signals.save, self.time_is_up = int(stop), bool(save), bool(due)
+
+    def losses(self) -> dict[str, float]:
+        """The last value of each loss, the mean over all images of all processes."""
+        if world_size() == 1:
+            return self.model.get_current_losses()
+        means = Means()
+        means.add(self.model.current_loss_tensors(), share.batch)
+        return means.read()
 
     def show(self) -> None:
         """Log losses and make pictures where that is due, in each epoch at least once; waits for the device."""
@@ -148,7 +184,7 @@ class Training:
             self.check_numbers()
         if progress.due(opt.print_freq) or (epoch_ends and len(self.loader) < opt.print_freq):
             progress.lap()
-            self.sinks.scalars(progress, self.model.get_current_losses())
+            self.sinks.scalars(progress, self.losses())
         self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
 
     def check_numbers(self) -> None:
@@ -180,7 +216,8 @@ class Training:
 
     def report_stall(self) -> None:
         """Tell where a training that does not go on stands."""
-        report_stall(Path(self.model.save_dir) / "stalled.txt", self.opt.stall_minutes, self.loader.workers.status())
+        name = f"stalled_{rank()}.txt" if rank() else "stalled.txt"
+        report_stall(Path(self.model.save_dir) / name, self.opt.stall_minutes, self.loader.workers.status())
 
     def end_epoch(self) -> None:
         """Report the epoch's mean losses, move the learning rate on, save what is due."""
@@ -188,7 +225,11 @@ class Training:
         generator = [value for name, value in means.items() if name != "D" and not name.startswith("D_")]
         losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
         unusable = f"; images that can't be used: {len(self.loader.errors)}" if self.loader.errors else ""
-        tell(f"end of epoch {epoch} / {self.last}: mean {losses}; learning rate {model.learning_rate():.3g}{unusable}")
+        waiting = self.progress.waiting()
+        tell(f"end of epoch {epoch} / {self.last}: mean {losses}; learning rate {model.learning_rate():.3g}; waiting "
+             f"for data {waiting:.0%} of the time{unusable}")
+        if waiting > 0.2 and self.progress.waited > WAITED_LONG:
+            notice("waiting", f"the steps wait for data {waiting:.0%} of the time; {quicker_data(self.opt)}")
         model.update_learning_rate(sum(generator or means.values()) if means else None)
         self.progress.next_epoch()
         if epoch % self.opt.save_epoch_freq == 0 or epoch == self.last:
@@ -200,7 +241,7 @@ class Training:
         by_images = self.progress.due(self.opt.save_latest_freq)
         if by_images and self.opt.save_by_iter:
             self.save_numbered(f"iter_{self.progress.total_iters}")
-        if by_images or self.signals.save or self.saver.due():
+        if by_images or self.signals.save or self.time_is_up:
             asked, self.signals.save = self.signals.save, False
             if self.saver.attempt() and asked:
                 tell(f"saved: epoch {self.progress.epoch}, after {self.progress.iters} of its images")
@@ -208,7 +249,7 @@ class Training:
     def save(self) -> None:
         """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
         self.ensure_finite()
-        if not (Path(self.model.save_dir) / RECORD).exists():  # someone has removed the folder
+        if is_main() and not (Path(self.model.save_dir) / RECORD).exists():  # someone has removed the folder
             record(self.opt, self.model)
         self.model.save_state(self.progress.state())
         self.model.save_networks("latest")
@@ -218,7 +259,7 @@ class Training:
         self.ensure_finite()
         try:
             self.model.save_networks(tag)
-            if self.opt.keep:
+            if self.opt.keep and is_main():
                 prune(self.model.save_dir, self.opt.keep)
         except OSError as error:
             say(f"warning: checkpoint {tag} could not be written: {error}")
@@ -243,7 +284,21 @@ def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     return {label: tensor2im(value) for label, value in model.get_current_visuals().items()}
 
 
-LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size", "a smaller --ngf and --ndf",
+WAITED_LONG = 5  # seconds
+
+
+def quicker_data(opt) -> str:
+    """What makes images come sooner."""
+    advice = []
+    if opt.num_threads < (os.cpu_count() or 1):
+        advice.append(f"--num_threads {os.cpu_count()} reads with all cores")
+    if opt.cache == "off":
+        advice.append("--cache ram or disk decodes each image once")
+    return ", ".join([*advice, "smaller files on a local disk help (--load_size as they are stored)"])
+
+
+LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations",
+               "a smaller --crop_size", "a smaller --ngf and --ndf",
                "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
 
 
@@ -251,7 +306,10 @@ def main(argv: Sequence[str]) -> int:
     """Train what the command line says."""
     ignore_save_requests()
     with explained(LESS_MEMORY):
-        train(TrainOptions().parse(argv))
+        opt = TrainOptions().parse(argv)
+        with joined(opt.device):
+            opt.seed = from_main(lambda: opt.seed)
+            train(opt)
     return 0
 
 

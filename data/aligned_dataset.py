@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.base_dataset import BaseDataset
 from util.errors import ImageError, UsageError
 
@@ -27,6 +29,13 @@ class AlignedDataset(BaseDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path_A, path_B = self.pairs[index]
+        image_A, image_B = self.cached(self.read_pair, path_A, path_B, paths={path_A, path_B})
+        geometry = self.geometry(image_A, path_A)
+        return {"A": self.to_tensor("A", image_A, geometry, path_A),
+                "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B}
+
+    def read_pair(self, path_A: str, path_B: str) -> list[np.ndarray]:
+        """Both images (H, W, C), resized; raises ImageError where they are no pair."""
         image_A = self.read("A", path_A)
         one_read = self.strips and self.channels["A"] == self.channels["B"]
         image_B = image_A if one_read else self.read("B", path_B)
@@ -38,9 +47,7 @@ class AlignedDataset(BaseDataset):
         elif image_A.shape[:2] != image_B.shape[:2]:
             sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (image_A, image_B)]
             raise ImageError(path_A, f"is {sizes[0]} and its partner {path_B} is {sizes[1]}; a pair has one size")
-        geometry = self.geometry(image_A, path_A)
-        return {"A": self.to_tensor("A", image_A, geometry, path_A),
-                "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B}
+        return [self.resized(image_A), self.resized(image_B)]
 
 
 def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: list[str]) -> list[tuple[str, str]]:

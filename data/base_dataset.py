@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from data import worker_status
+from data.cache import PixelCache, can_be_sent, key_of
 from data.image_folder import IMG_EXTENSIONS, contents, make_dataset
 from data.reading import read_image
-from data.transforms import Geometry, draw_geometry, get_params, get_transform
+from data.transforms import Geometry, draw_geometry, get_params, get_transform, resize, resized_size
 from util.errors import ImageError, UsageError
 from util.images import ValueRange
 from util.notices import notice, tell
@@ -27,6 +29,8 @@ class BaseDataset(Dataset, ABC):
 
     A sample is {"A": (C, H, W) float32 in [-1, 1], "A_paths": str}, with "B" and "B_paths" where there is a B.
     """
+
+    cache: PixelCache | None = None  # what a loader gives to a dataset that is read more than once
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -109,8 +113,33 @@ class BaseDataset(Dataset, ABC):
 
     def load(self, domain: str, path: str) -> torch.Tensor:
         """Read, resize, crop, flip and scale one image: (C, H, W) in [-1, 1]; raises ImageError."""
-        image = self.read(domain, path)
+        image, = self.cached(self.read_resized, domain, path, paths=(path,))
         return self.to_tensor(domain, image, self.geometry(image, path), path)
+
+    def read_resized(self, domain: str, path: str) -> list[np.ndarray]:
+        """[(H, W, C)] as --preprocess resizes it; raises ImageError."""
+        return [self.resized(self.read(domain, path))]
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, C) -> (H', W', C) as --preprocess resizes it, the part that is the same each time."""
+        return resize(image, resized_size(self.opt, image.shape[1::-1]))
+
+    def cached(self, read: Callable[..., list[np.ndarray]], *arguments: Any, paths: Iterable[str]) -> list[np.ndarray]:
+        """`read(*arguments)`, arrays (H, W, C), kept until one of the files at `paths` changes."""
+        if self.cache is None:
+            return read(*arguments)
+        try:
+            key = key_of(read.__name__, *arguments, paths=paths)
+        except OSError:  # the reader says what is wrong
+            return read(*arguments)
+        arrays = self.cache.get(key)
+        if arrays is None:
+            arrays = read(*arguments)
+            self.cache.put(key, arrays)
+        return arrays
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "cache": self.cache if can_be_sent() else None}
 
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""

@@ -34,7 +34,7 @@ class ColorizationDataset(BaseDataset):
         from skimage.color import rgb2lab
 
         path = self.paths[index]
-        image = self.read("A", path)
+        image, = self.cached(self.read_resized, "A", path, paths=(path,))
         if image.dtype != np.uint8:
             raise ImageError(path, f"is {image.dtype}; colorization reads 8-bit photographs")
         lab = torch.from_numpy(rgb2lab(self.geometry(image, path)(image)).astype(np.float32)).permute(2, 0, 1)

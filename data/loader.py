@@ -1,14 +1,16 @@
 """Batches from a dataset, in an order that is a function of the seed and the epoch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler, default_collate
 
 from data.base_dataset import BaseDataset
+from data.cache import make_cache
 from data.samples import DRAWS, Samples, keep, stack
 from data.workers import Workers
+from util.distributed import local_world_size, rank, world_size
 from util.errors import ImageError, UsageError
 from util.notices import notice, say
 from util.seed import derive
@@ -26,10 +28,14 @@ class Loader:
         self.dataset = dataset
         self.opt = opt
         self.errors: dict[str, ImageError] = {}
-        self.order = EpochOrder(len(self), shuffle=opt.isTrain and not opt.serial_batches, seed=opt.seed)
+        if opt.isTrain:
+            dataset.cache = make_cache(opt.cache, 2 * len(dataset), opt.checkpoints_dir, shares=local_world_size())
+        batch_size = opt.batch_size if opt.isTrain else 1
+        shuffle = opt.isTrain and not opt.serial_batches
+        self.order = EpochOrder(len(self), shuffle, opt.seed, batch_size, fill=opt.isTrain)
         self.workers = Workers(
             Samples(dataset, opt, len(self)), self.order, opt.num_threads, opt.worker_timeout,
-            batch_size=opt.batch_size if opt.isTrain else 1, collate_fn=stack if opt.isTrain else keep,
+            batch_size=batch_size, collate_fn=stack if opt.isTrain else keep,
             generator=torch.Generator().manual_seed(opt.seed),  # else it draws from the training's
             persistent_workers=opt.isTrain and opt.num_threads > 0, pin_memory=opt.device.type == "cuda",
         )
@@ -84,21 +90,40 @@ def unreachable(error: ImageError) -> UsageError:
 
 
 class EpochOrder(Sampler):
-    """Yields (epoch, index): a permutation drawn from (seed, epoch), or the plain order."""
+    """Yields (epoch, index): a permutation drawn from (seed, epoch), or the plain order.
 
-    def __init__(self, length: int, shuffle: bool, seed: int):
+    Of several processes each takes `batch_size` of every stretch that holds a batch for all of them. At the end some
+    may get fewer or none; with `fill`, these get the stretch's first image again, which must not count.
+    """
+
+    def __init__(self, length: int, shuffle: bool, seed: int, batch_size: int = 1, fill: bool = False):
         self.length, self.shuffle, self.seed = length, shuffle, seed
+        self.batch_size, self.fill = batch_size, fill
         self.epoch, self.start = 1, 0
 
     def __len__(self) -> int:
-        return self.length - self.start
+        return len(self._mine(range(self.length)))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = range(self.length)
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive(self.seed, self.epoch))
             order = torch.randperm(self.length, generator=generator).tolist()
-        return iter([(self.epoch, index) for index in order[self.start:]])
+        return iter([(self.epoch, index) for index in self._mine(order)])
+
+    def _mine(self, order: Sequence[int]) -> Sequence[int]:
+        if world_size() == 1:
+            return order[self.start:]
+        first, stretch = rank() * self.batch_size, world_size() * self.batch_size
+        mine: list[int] = []
+        for start in range(self.start, self.length, stretch):
+            part = order[start:start + stretch]
+            mine += part[first:first + self.batch_size] or part[:int(self.fill)]
+        return mine
+
+    def advance(self, size: int) -> None:
+        """This process has had `size` samples more, a batch; the others theirs."""
+        self.start = min(self.start + (size if world_size() == 1 else world_size() * self.batch_size), self.length)
 
 
 def group_by_size(samples: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """One sample of a dataset, or why there is none: what leaves a data worker."""
 
+import math
 import pickle
 import struct
 import time
@@ -74,7 +75,7 @@ class Samples(Dataset):
         except UNREADABLE as error:
             raise ImageError(name, str(error), away=is_away(error)) from error
         for key, value in sample.items():
-            if torch.is_tensor(value) and value.is_floating_point() and not value.isfinite().all():
+            if torch.is_tensor(value) and value.is_floating_point() and not is_finite(value):
                 raise ImageError(sample.get(f"{key}_paths", name), "becomes values that are not finite")
         return sample
 
@@ -87,6 +88,11 @@ class Samples(Dataset):
         if plugin_dir:  # a spawned worker must find the plugin before it can unpickle it
             add_plugin_dir(plugin_dir, "data")
         vars(self).update(pickle.loads(dumped), board=board)
+
+
+def is_finite(value: torch.Tensor) -> bool:
+    """Whether all values are; their sum shows it, unless it overflows."""
+    return math.isfinite(value.sum()) or bool(value.isfinite().all())
 
 
 class Result(NamedTuple):

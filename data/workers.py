@@ -26,7 +26,7 @@ class Workers:
     """Iterates over what `collate` makes of the samples; the place in the order outlives the workers.
 
     `samples` is given `board`, where workers write what they read, and `banned`, the files on which one died or hung
-    twice. `order` has `start`, the number of samples behind which the next pass begins.
+    twice. `order` has `start`, the number of samples behind which the next pass begins, and `advance`.
     """
 
     def __init__(self, samples: Dataset, order: Sampler, workers: int, timeout: float, **how: Any):
@@ -62,7 +62,7 @@ class Workers:
                 try:
                     for batch, size in self._pass(watch):
                         failures = 0
-                        self.order.start += size
+                        self.order.advance(size)
                         yield batch
                     self.order.start = 0
                     return

@@ -18,16 +18,17 @@ from models.schedule import get_scheduler, restore_scheduler
 from networks.architecture import differences
 from networks.inference import translating
 from networks.layers import check_size
+from networks.sync_batch_norm import synchronise
 from networks.tuning import compilable, compile_parts, times, tune
 from util import checkpoint
 from util.device import pick_precision
+from util.distributed import from_main, gathered, rank, world_size
 from util.errors import UsageError
 from util.guard import fuse
 from util.image_pool import ImagePool
 from util.notices import notice, tell
 from util.run_files import STATE, checkpoint_tag, network_file, run_folder
-from util.seed import derive, random_states, restore_random_states
-
+from util.seed import derive, random_states, restore_random_states, seed_all
 
 COMPILING_PAYS = {True: 300, False: 3000}  # training or not: images of 256x256, with 64 channels in the first layer
 
@@ -169,6 +170,8 @@ class BaseModel(nn.Module, ABC):
         pays = self.planned_size is not None and images >= COMPILING_PAYS[self.isTrain]
         self.compiled = wish == "on" or (wish == "auto" and pays and self.device.type != "mps")
         for net in self.networks().values():
+            if world_size() > 1:
+                synchronise(net)
             compiled = self.compiled and compilable(net, self.device)
             if compiled:
                 compile_parts(net)
@@ -288,39 +291,44 @@ class BaseModel(nn.Module, ABC):
 
     def save_networks(self, tag: str | int) -> None:
         """Write `<tag>_net_<name>.pth` for each network."""
-        for name, state in self.network_state().items():
-            checkpoint.save(state, network_file(self.save_dir, tag, name))
+        from_main(lambda: [checkpoint.save(state, network_file(self.save_dir, tag, name))
+                           for name, state in self.network_state().items()] and None)
 
     def load_networks(self, tag: str | int) -> None:
         """Read `<tag>_net_<name>.pth` for each network; raises UsageError, naming the option behind a mismatch."""
         for name, net in self.networks().items():
             path = network_file(self.save_dir, tag, name)
-            load_network(net, checkpoint.load(path), path)
+            load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
             tell(f"loaded {path}")
 
     def save_state(self, progress: dict[str, Any]) -> None:
         """Write `latest_state.pth`, all that a resume needs in one file: plain values and tensors."""
-        checkpoint.save({
+        own = gathered({"pools": {key: pool.images for key, pool in self.pools().items()}, "random": random_states()})
+        from_main(lambda: checkpoint.save({
             "networks": self.network_state(),
             "optimizers": {name: o.state_dict() for name, o in self.named_optimizers().items()},
             "schedulers": [s.state_dict() for s in self.schedulers],
-            "pools": {key: pool.images for key, pool in self.pools().items()},
-            "random": random_states(),
+            **own[0],
+            "other_processes": own[1:],
+            "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "metric": float(self.metric),
             "progress": progress,
-        }, self._state_file())
+        }, self._state_file()))
 
     def resume(self) -> None:
         """Go on where `latest_state.pth` stopped; without it, or with --epoch or --load_iter, read networks only."""
         path = self._state_file()
         tag = checkpoint_tag(self.opt)
-        if tag != "latest" or not path.exists():
+        if tag != "latest" or not from_main(path.exists):
             self.load_networks(tag)
             reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
             tell(f"only the networks are restored ({reason}): optimizers start anew, at epoch {self.opt.epoch_count}")
             return
         state = self.restore_weights()
-        restore_random_states(state["random"])
+        if len(state["processes"]) == world_size():
+            restore_random_states(state["processes"][rank()]["random"])
+        else:
+            seed_all(derive(self.opt.seed, rank(), state["progress"]["total_iters"]))
         self.metric, self.progress = state["metric"], dict(state["progress"])
         self._saved_schedulers = state["schedulers"]
         self.restore_schedulers()
@@ -331,7 +339,7 @@ class BaseModel(nn.Module, ABC):
         path = self._state_file()
         networks_alone = "networks alone load with --epoch TAG --epoch_count N"
         try:
-            state = checkpoint.load(path)
+            state = from_main(lambda: checkpoint.load(path))
         except UsageError as error:
             raise UsageError(f"{error}; {networks_alone}") from error
         try:
@@ -342,9 +350,12 @@ class BaseModel(nn.Module, ABC):
                 optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
             if late := set(state["optimizers"]) - set(self.named_optimizers()):
                 notice("late", f"the state of {', '.join(sorted(late))} is not restored: the model makes it only later")
+            processes = [state, *state.get("other_processes", ())]
             for key, pool in self.pools().items():
-                pool.images = [image.to(self.device) for image in state["pools"][key]]
-            return {key: state[key] for key in ("random", "metric", "progress", "schedulers")}
+                pool.images = [x.to(self.device) for x in processes[rank() % len(processes)]["pools"][key]]
+            for name, scaler in self.scalers.items():
+                scaler.load_state_dict(state.get("scalers", {}).get(name, scaler.state_dict()))
+            return {"processes": processes, **{key: state[key] for key in ("metric", "progress", "schedulers")}}
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? If so, {networks_alone}") from error

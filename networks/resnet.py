@@ -39,7 +39,8 @@ class ResnetGenerator(AnySize):
     ):
         super().__init__()
         bias = needs_bias(norm_layer)
-        layers = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias, before_norm=bias), norm_layer(ngf), nn.ReLU(True)]
+        layers = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias, before_norm=bias), norm_layer(ngf),
+                  nn.ReLU(True)]
         for width in (ngf, 2 * ngf):
             layers += [Conv2d(width, 2 * width, 3, 2, 1, bias=bias, before_norm=bias), norm_layer(2 * width),
                        nn.ReLU(True)]

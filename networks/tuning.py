@@ -1,6 +1,4 @@
-"""How a network runs: precision, memory layout, recomputation, compilation. Its weights, their keys and whoever calls it
-do not notice.
-"""
+"""How a network runs: precision, memory layout, recomputation, compilation; weights and keys stay as they are."""
 
 import contextlib
 import statistics

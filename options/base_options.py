@@ -10,6 +10,7 @@ import torch
 
 import data
 import models
+from data.cache import CACHES
 from data.transforms import PREPROCESS, width_height
 from networks import DISCRIMINATORS, GENERATORS, NORMS
 from networks.layers import INIT_TYPES
@@ -71,6 +72,8 @@ class BaseOptions(ABC):
         add("--max_dataset_size", type=number_or_inf, default=float("inf"), help="use only so many images")
         add("--batch_size", type=positive, default=1, help="images per batch")
         add("--num_threads", type=natural, default=4, help="processes that read images; 0 reads between the steps")
+        add("--cache", default="auto", choices=CACHES, help="where decoded and resized images are kept while training; "
+                                                            "auto: ram, as far as a quarter of what is free")
         add("--worker_timeout", type=positive, default=120, help="seconds after which such a process counts as hung")
         for domain in "AB":
             add(f"--depth_{domain}", default="auto", choices=("auto", *DEPTHS), help=f"what files of {domain} hold")

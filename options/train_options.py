@@ -44,8 +44,8 @@ class TrainOptions(BaseOptions):
         add("--accumulate", type=positive, default=1, help="batches to a step of the optimizers: the gradient of a "
                                                            "batch so many times as large, in the memory of one")
         add("--checkpoint_activations", action="store_true", help="less memory: forward passes run twice")
-        add("--cuda_graph", default="auto", choices=("auto", "on", "off"), help="replay the step as one CUDA graph, "
-                                                                                "for models that say they are capturable")
+        add("--cuda_graph", default="auto", choices=("auto", "on", "off"),
+            help="replay the step as one CUDA graph, for models that say they are capturable")
 
         add("--grad_clip", type=not_negative, default=0, help="longest gradient (L2 norm) of a step; 0: any length")
         add("--nan_patience", type=positive, default=10, help="steps in a row without finite numbers after which the "

@@ -1,7 +1,10 @@
 """Which device to compute on, and how precisely."""
 
+import os
+
 import torch
 
+from util import distributed
 from util.errors import UsageError
 from util.notices import notice
 
@@ -19,6 +22,8 @@ def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.devi
             notice("no gpu", f"--gpu_ids {gpu_ids}: no CUDA device here, the best other one is used")
         else:
             device = f"cuda:{numbers[0]}" if numbers else "cpu"
+    if device in ("auto", "cuda") and distributed.LAUNCHED and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -8,13 +8,16 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from util import distributed
+
 MAX_UNREAD = 1000    # steps
 FUSED = (Adam, AdamW)  # optimizers whose fused step reads `found_inf`
 
 
 class Guard:
     """Inside the block, an optimizer step whose gradient is not finite changes nothing, and gradients longer than
-    `clip` (L2 norm over one optimizer, 0 for any length) are shortened (Pascanu et al. 2013).
+    `clip` (L2 norm over one optimizer, 0 for any length) are shortened (Pascanu et al. 2013). Of several processes
+    each has the gradient of its images; the step takes the mean over all.
 
     It acts on every optimizer, whoever steps it. A fused one reads the flag on the device; for the others the step
     waits for it. `read` waits for the device and tells which batches were skipped.
@@ -45,6 +48,7 @@ class Guard:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not parameters:
             return
+        distributed.average([p.grad for p in parameters])
         norm = get_total_norm([p.grad for p in parameters])
         bad = ~norm.isfinite()
         self._step.append(bad)

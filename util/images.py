@@ -45,7 +45,7 @@ class ValueRange:
     def to_tensor(self, array: np.ndarray) -> torch.Tensor:
         """(H, W, C) in file values -> (C, H, W) float32, low..high becoming -1..1."""
         values = torch.from_numpy(np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C"))
-        return values.sub_(self.low).mul_(2 / (self.high - self.low)).sub_(1)
+        return (values.sub_(self.low) if self.low else values).mul_(2 / (self.high - self.low)).sub_(1)
 
     def to_array(self, tensor: torch.Tensor) -> np.ndarray:
         """(C, H, W) in [-1, 1] -> (H, W, C) in file values, rounded and kept in the depth's limits."""

@@ -1,8 +1,11 @@
 """What to do when memory runs out."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -26,6 +29,21 @@ def explained(options: Sequence[str]) -> Iterator[None]:
 def ran_out(error: BaseException) -> bool:
     """Whether an error says so; most allocators raise a plain RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in WORDS)
+
+
+def available_memory() -> int:
+    """Bytes of host memory that this process can still get without swapping; 0 where that is not known."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+        limits = [kib * 1024]
+    except (OSError, StopIteration):  # not Linux
+        names = getattr(os, "sysconf_names", {})
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if "SC_PHYS_PAGES" in names else 0
+    with contextlib.suppress(OSError, ValueError):  # of a container
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        limits.append(max(0, limit - used))
+    return min(limits)
 
 
 def peak() -> str:

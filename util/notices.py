@@ -8,18 +8,22 @@ from typing import TextIO
 from torch.utils.data import get_worker_info
 from tqdm import tqdm
 
+from util import distributed
+
 _seen: set[str] = set()
 _pending: dict[str, str] = {}
 
 
 def tell(text: str) -> None:
-    """Print a line to stdout, as `say` does to stderr."""
-    say(text, sys.stdout)
+    """Print a line to stdout, as `say` does to stderr; of several processes the first one speaks."""
+    if distributed.is_main():
+        say(text, sys.stdout)
 
 
 def say(text: str, file: TextIO | None = None) -> None:
     """Print one line at once; a terminal or pipe that is gone, or full, stops nothing."""
     file = file or sys.stderr
+    text = text if distributed.is_main() else f"process {distributed.rank()}: {text}"
     encoding = getattr(file, "encoding", None) or "utf-8"
     line = text.replace("\n", "\\n").encode(encoding, "backslashreplace").decode(encoding)  # names of files may be odd
     try:
@@ -47,7 +51,7 @@ def notice(kind: str, text: str) -> None:
     _seen.add(kind)
     if get_worker_info() is not None:
         _pending[kind] = text
-    else:
+    elif distributed.is_main():
         say(f"notice: {text}")
 
 

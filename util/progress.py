@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from util.distributed import add_up, is_main
+
 
 @dataclass
 class Progress:
@@ -18,6 +20,8 @@ class Progress:
     total_iters: int = 0          # images seen at all
     time: float = 0.0             # of computing
     data: float = 0.0             # of waiting for the loader
+    waited: float = 0.0           # seconds of this epoch
+    worked: float = 0.0           # seconds of this epoch
     means: "Means" = field(default_factory=lambda: Means())  # of the losses of this epoch
     _batch: int = 0
     _since: dict[str, float] = field(default_factory=lambda: {"images": 0, "time": 0.0, "data": 0.0})
@@ -31,6 +35,8 @@ class Progress:
             done = time.perf_counter()
             self._since["time"] += done - loaded
             self._since["data"] += loaded - start
+            self.worked += done - loaded
+            self.waited += loaded - start
             start = done
 
     def advance(self, images: int) -> None:
@@ -50,9 +56,14 @@ class Progress:
         self.time, self.data = self._since["time"] / images, self._since["data"] / images
         self._since = {"images": 0, "time": 0.0, "data": 0.0}
 
+    def waiting(self) -> float:
+        """The share of this epoch's time that was spent waiting for data."""
+        return self.waited / (self.waited + self.worked or 1)
+
     def next_epoch(self) -> None:
         """The epoch is over."""
         self.epoch, self.iters, self.means = self.epoch + 1, 0, Means()
+        self.waited = self.worked = 0.0
 
     def counters(self) -> dict[str, int]:
         """Where this is, for logs."""
@@ -64,8 +75,8 @@ class Progress:
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Progress":
-        """From `state`, or from only some of its counters."""
-        return cls(**{**state, "means": Means(state.get("means", ()))})
+        """From `state`, or from only some of its counters; of several processes, the first goes on with the means."""
+        return cls(**{**state, "means": Means(state.get("means", ()) if is_main() else ())})
 
 
 class Means:
@@ -75,19 +86,19 @@ class Means:
         self._tables: dict[tuple[str, ...], Tensor] = {  # names -> (2, names): sums and counts
             tuple(names): torch.tensor(table, dtype=torch.float64) for names, table in state}
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Count one value of each name; what is not finite is left out."""
+    def add(self, values: dict[str, Tensor], weight: float = 1.0) -> None:
+        """Count one value of each name, by its weight; what is not finite is left out."""
         if not values:
             return
         names, vector = tuple(values), torch.stack([value.detach().reshape(()) for value in values.values()])
         vector = vector.double() if vector.device.type != "mps" else vector
         finite = vector.isfinite()
-        table = torch.stack([vector.where(finite, 0), finite.to(vector.dtype)])
+        table = weight * torch.stack([vector.where(finite, 0), finite.to(vector.dtype)])
         self._tables[names] = self._tables[names].to(table) + table if names in self._tables else table
 
     def state(self) -> list[tuple[list[str], list[list[float]]]]:
-        """Plain values, for a resumed run."""
-        return [(list(names), table.tolist()) for names, table in self._tables.items()]
+        """Plain values, for a resumed run; of all processes together."""
+        return [(list(names), add_up(table.clone()).tolist()) for names, table in self._tables.items()]
 
     def read(self) -> dict[str, float]:
         """The mean of each name."""

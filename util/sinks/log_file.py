@@ -28,7 +28,8 @@ class LogFile(Sink):
         self._waiting = {self.text: header, self.jsonl: ""}
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        point = {**at.counters(), "time": round(at.time, 6), "data": round(at.data, 6)}
+        point = {**at.counters(), "time": round(at.time, 6), "data": round(at.data, 6),
+                 "waiting": round(at.waiting(), 3)}
         self._waiting[self.text] += f"{log_line(at, values)}\n"
         self._waiting[self.jsonl] += json.dumps({**point, "losses": values}) + "\n"
         self._flush()

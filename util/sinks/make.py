@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from util.distributed import is_main
 from util.progress import Progress
 from util.sinks import Background, Sinks
 from util.sinks.console import Console
@@ -15,7 +16,9 @@ from util.sinks.wandb_log import WandbLog
 
 
 def make_sinks(opt, folder: str | Path, bar: tqdm, start: Progress) -> Sinks:
-    """Everything that shows the run of a folder, from this point of the training on."""
+    """Everything that shows the run of a folder, from this point of the training on; only the main process shows."""
+    if not is_main():
+        return Sinks([])
     sinks = [Console(bar), Background("the log", lambda: LogFile(folder, start), waiting=1000)]
     if not opt.no_html:
         sinks.append(Background("the page", lambda: Page(folder, opt.name, opt.display_winsize), opt.update_html_freq))

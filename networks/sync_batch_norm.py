@@ -1,0 +1,45 @@
+"""Batch norm over the images of all processes, on every kind of device."""
+
+import torch
+from torch import Tensor, nn
+
+from util import distributed
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """The statistics are those of the whole batch, whatever part of it this process has; same weights, same keys.
+
+    Synchronised where gradients are recorded, which all processes do alike; pictures are one's own affair. Images that
+    only stand in for missing ones do not count.
+    """
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and torch.is_grad_enabled()):
+            return super().forward(x)
+        values = x if x.dtype == torch.float64 else x.float()
+        counts = float(distributed.share.batch > 0)
+        sums = torch.cat((values.sum((0, 2, 3)), (values * values).sum((0, 2, 3)),
+                          values.new_tensor([values.numel() / values.shape[1]])))
+        sums = distributed.total_of(sums * counts)
+        n = sums[-1].detach()
+        mean, square = (sums[:-1] / n).chunk(2)
+        variance = (square - mean * mean).clamp_min(0)
+        self._remember(mean.detach(), variance.detach() * n / (n - 1).clamp_min(1))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        y = values * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return y.to(x.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        self.num_batches_tracked += 1
+        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+        self.running_var.lerp_(variance.to(self.running_var), momentum)
+
+
+def synchronise(net: nn.Module) -> None:
+    """Make every batch norm of a network one over all processes."""
+    for module in net.modules():
+        if type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats:
+            module.__class__ = SyncBatchNorm2d
