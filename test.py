@@ -1,8 +1,11 @@
 """Translate images with a trained run: python test.py --model test --name RUN --dataroot FOLDER."""
 
 import glob
+import os
 import re
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -63,15 +66,26 @@ Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
 
 
 def translate(opt, loader: Loader, model: BaseModel, folder: Path) -> dict[str, Row]:
-    """Translate and write every image; returns result name -> its files."""
+    """Translate every image while earlier ones are written; returns result name -> its files."""
     rows: dict[str, Row] = {}
-    with tqdm(total=len(loader), unit="img", disable=None if is_main() else True) as bar:
+    writing: deque[Future[dict[str, Row]]] = deque()
+    writers = os.cpu_count() or 1
+    with ThreadPoolExecutor(writers) as pool, tqdm(total=len(loader), unit="img",
+                                                   disable=None if is_main() else True) as bar:
         for batch in loader:
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             model.set_input(batch)
             model.test()
-            rows.update(write_batch(opt, model, folder, result_names(opt, model, batch, loader.dataset.roots)))
+            names, paths = result_names(opt, model, batch, loader.dataset.roots), model.get_image_paths()
+            visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
+                       for label, value in model.get_current_visuals().items()}
+            domains = {label: model.visual_domain(label) for label in visuals}
+            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains))
+            if len(writing) > 2 * writers:
+                rows.update(writing.popleft().result())
             bar.update(len(model.get_image_paths()) * world_size())
+        for written in writing:
+            rows.update(written.result())
     return rows
 
 
@@ -87,17 +101,17 @@ def results_folder(opt) -> Path:
     return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
 
 
-def write_batch(opt, model: BaseModel, folder: Path, names: list[str]) -> dict[str, Row]:
-    """Write every visual of every image of a batch."""
+def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: dict[str, Any],
+                domains: dict[str, str]) -> dict[str, Row]:
+    """Write every visual of every image of a batch, at the depth and range of its domain."""
     rows: dict[str, Row] = {}
-    visuals = model.get_current_visuals()
-    for i, (name, path) in enumerate(zip(names, model.get_image_paths(), strict=True)):
+    for i, (name, path) in enumerate(zip(names, paths, strict=True)):
         rows[name] = {}
         for label, value in visuals.items():
-            if not torch.is_tensor(value) and len(model.get_image_paths()) > 1:
+            if not torch.is_tensor(value) and len(paths) > 1:
                 raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
                                  f"--batch_size 1")
-            domain = model.visual_domain(label)
+            domain = domains[label]
             values = ValueRange.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}"))
             value = value[i] if torch.is_tensor(value) else value
             rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio)

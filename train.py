@@ -15,6 +15,7 @@ from data import create_dataset
 from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
+from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from models.fine_tuning import init_from
 from options.record import write_record
 from options.train_options import TrainOptions
@@ -97,6 +98,10 @@ class Training:
         self.saver = Saver(self.save, opt.save_minutes)
         statistics = [b for net in model.networks().values() for b in net.buffers() if b.is_floating_point()]
         self.guard = Guard(opt.grad_clip, statistics)
+        reason = "--cuda_graph off" if opt.cuda_graph == "off" else why_not(model, opt, world_size())
+        self.captured = None if reason else CapturedStep(model, self.guard, cuda_graph)
+        if reason and opt.cuda_graph == "on":
+            notice("cuda graph", f"--cuda_graph on: steps are not captured, {reason}")
         self.restored_at = -1  # steps taken when the weights were last restored
         self.in_step = False
         self.watch = Watchdog(opt.stall_minutes * 60, self.report_stall)
@@ -142,14 +147,21 @@ class Training:
             share.batch = mine[i] / all_[i]
             model.micro_batch = (i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
-            model.set_input(batch)
-            model.optimize_parameters()
+            self.train_on(batch)
             self.progress.means.add(model.current_loss_tensors(), share.batch)
         self.guard.end_step([path for batch in batches for key in ("A_paths", "B_paths")
                              for path in batch.get(key, [])])
         self.progress.advance(sum(all_))
         self.bar.update(sum(all_))
         self.in_step = False
+
+    def train_on(self, batch: dict[str, Any]) -> None:
+        """One call of `optimize_parameters`, or its replay."""
+        if self.captured is None:
+            self.model.set_input(batch)
+            self.model.optimize_parameters()
+        else:
+            self.captured(changed_tensors(self.model, lambda: self.model.set_input(batch)))
 
     def count(self, batches: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
         """The images of each batch: of this process, and of all; 0 where one only stands in for those that ran out."""

@@ -13,6 +13,7 @@ class ColorizationModel(Pix2PixModel):
     """real_A is L (N, 1, H, W), real_B is ab (N, 2, H, W), both scaled to [-1, 1]."""
 
     one_sided = False  # what enters and leaves are parts of a Lab image
+    capturable = True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:

@@ -17,6 +17,8 @@ class CycleGANModel(BaseModel):
     lambda_identity (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|) (section 5.2).
     """
 
+    capturable = True
+
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(no_dropout=True, dataset_mode="unaligned")

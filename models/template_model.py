@@ -9,6 +9,8 @@ from networks import define_G
 class TemplateModel(BaseModel):
     """Regression of B on A: minimises lambda_regression * |G(A) - B|."""
 
+    capturable = True
+
     @staticmethod
     def modify_commandline_options(parser, is_train):
         parser.set_defaults(dataset_mode="aligned")

@@ -80,9 +80,9 @@ def test_two_processes_are_one_with_twice_the_batch(five, model, mode, more):
     extra = ""
     if "wgangp" in more:  # its points between images are drawn by each process
         extra = ("\n    def discriminator_loss(self):\n        self.criterionGAN.gan_mode = 'lsgan'\n"
-                 "        loss = super().discriminator_loss()\n        from networks import cal_gradient_penalty\n"
+                 "        from networks import cal_gradient_penalty\n        loss = super().discriminator_loss()\n"
                  "        import torch\n        real = torch.cat((self.real_A, self.real_B), 1)\n"
-                 "        return loss + cal_gradient_penalty(self.netD, real, real, 'cpu', type='real')[0]\n")  # fmt: skip
+                 "        return loss + cal_gradient_penalty(self.netD, real, real, 'cpu', type='real')[0]\n")
     argv = exact(*model, mode, "--n_epochs", "2", *more, extra=extra)
     alone = cli("train.py", *argv, "--batch_size", "2" if "--accumulate" in more else "4", "--name", "one")
     assert alone.returncode == 0, alone.stderr

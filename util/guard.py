@@ -74,6 +74,15 @@ class Guard:
             if not bad:
                 self._keep_statistics()
 
+    def take_flags(self) -> list[Tensor]:
+        """The flags of the current step, which then has none."""
+        flags, self._step = self._step, []
+        return flags
+
+    def set_flags(self, flags: list[Tensor]) -> None:
+        """Those of a step that was replayed, where no optimizer was called."""
+        self._step = list(flags)
+
     def due(self) -> bool:
         """Whether the steps have to be read, as there are many, or one is known to be skipped."""
         return self._urgent or len(self._recent) >= MAX_UNREAD

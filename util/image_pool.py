@@ -1,39 +1,105 @@
 """The history of generated images that a discriminator sees."""
 
 import random
+from itertools import count
 
 import torch
+from torch import Tensor
 
 from util.errors import UsageError
 
 
+_queries = count()
+
+
 class ImagePool:
-    """Buffer of `pool_size` images: half of what is asked for comes from the past (Shrivastava et al. 2017, 2.3)."""
+    """Buffer of `pool_size` images: half of what is asked for comes from the past (Shrivastava et al. 2017, 2.3).
+
+    The images stay on their device. After `hold(n, image)` they lie in one tensor, and a query of n images does the
+    same operations at each call, on choices that `plan` has put there: what a captured step needs.
+    """
 
     def __init__(self, pool_size: int):
         self.pool_size = pool_size
-        self.images: list[torch.Tensor] = []
+        self._list: list[Tensor] = []
+        self._tensor: Tensor | None = None   # (pool_size, C, H, W), instead of the list
+        self._choices: Tensor | None = None  # (n, 3): slot, whether to take what is there, whether to leave the image
+        self._count = 0                      # images in the tensor
+        self._planned = False
+        self.last_query = 0                  # among those of all pools
 
-    def query(self, images: torch.Tensor) -> torch.Tensor:
+    @property
+    def images(self) -> list[Tensor]:
+        """What is there, (C, H, W) each."""
+        return self._list if self._tensor is None else list(self._tensor[:self._count])
+
+    @images.setter
+    def images(self, images: list[Tensor]) -> None:
+        if self._tensor is None:
+            self._list = images
+            return
+        for slot, image in enumerate(images):
+            self._tensor[slot] = image
+        self._count, self._planned = len(images), False
+
+    def query(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W): each image itself or, once the pool is full, maybe an older one it replaces."""
         if self.pool_size == 0:
             return images
+        self.last_query = next(_queries)
+        if self._tensor is not None:
+            return self._exchange_in_place(images.detach())
         chosen = [self._exchange(image) for image in images.detach()]
         if len({image.shape for image in chosen}) > 1:
             raise UsageError("a batch with images from the pool needs one size; use --batch_size 1, --pool_size 0, or "
                              "--preprocess resize_and_crop")
         return torch.stack(chosen)
 
-    def _exchange(self, image: torch.Tensor) -> torch.Tensor:
-        if len(self.images) < self.pool_size:
-            self.images.append(image)
+    def _exchange(self, image: Tensor) -> Tensor:
+        slot, take, leave = self._choose(len(self._list))
+        if slot == len(self._list):
+            self._list.append(image)
             return image
+        older = self._list[slot]
+        if leave:
+            self._list[slot] = image
+        return older if take else image
+
+    def _choose(self, count: int) -> tuple[int, bool, bool]:
+        """(slot, take, leave) for one image, where `count` images are there."""
+        if count < self.pool_size:
+            return count, False, True
         if random.random() < 0.5:
-            return image
-        index = random.randrange(self.pool_size)
-        older, self.images[index] = self.images[index], image
-        return older
+            return 0, False, False
+        return random.randrange(self.pool_size), True, True
+
+    def hold(self, n: int, image: Tensor) -> None:
+        """From here on keep images like this one (C, H, W) in one tensor; queries have at most n images."""
+        images = self.images
+        self._tensor = image.new_zeros((self.pool_size, *image.shape))
+        self._choices = torch.zeros(n, 3, dtype=torch.int64, device=image.device)
+        self.images, self._list = images, []
+
+    def plan(self, n: int) -> None:
+        """Draw what the next query, of n images, does."""
+        choices = []
+        for _ in range(n):
+            choices.append(self._choose(self._count))
+            self._count = max(self._count, choices[-1][0] + 1)
+        self._choices[:n].copy_(torch.tensor(choices, dtype=torch.int64))
+        self._planned = True
+
+    def _exchange_in_place(self, images: Tensor) -> Tensor:
+        if not self._planned:
+            self.plan(len(images))
+        self._planned = False
+        chosen = []
+        for image, (slot, take, leave) in zip(images[:, None], self._choices, strict=False):
+            older = self._tensor.index_select(0, slot[None])
+            chosen.append(torch.where(take.bool(), older, image))
+            self._tensor.index_copy_(0, slot[None], torch.where(leave.bool(), image, older))
+        return torch.cat(chosen)
 
     def drop_non_finite(self) -> None:
         """Forget images with values that are not finite; waits for the device."""
-        self.images = [image for image in self.images if image.isfinite().all()]
+        self.images = [image.clone() for image in self.images if image.isfinite().all()]

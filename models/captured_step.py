@@ -1,0 +1,173 @@
+"""A training step as one CUDA graph: a few hundred kernels start at once instead of one by one."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.base_model import BaseModel
+from util.errors import UsageError
+from util.guard import FUSED, Guard
+from util.notices import notice, tell
+from util.seed import random_states, restore_random_states
+
+WARM_UP = 3       # steps taken as they are: kernels are chosen and compiled, optimizers get their state
+COMPARED = 3      # replayed steps
+TOLERANCE = 0.3   # of how far the weights moved; a graph that misses an input or an update is at 1
+
+
+def why_not(model: BaseModel, opt, processes: int) -> str:
+    """The reason a step of this training can't be captured, or nothing."""
+    reasons = {
+        f"{opt.device.type} has no CUDA graphs": opt.device.type != "cuda",
+        f"{type(model).__name__} does not say capturable = True": not vars(type(model)).get("capturable"),
+        "images differ in size": model.planned_size is None,
+        "--accumulate takes several batches": opt.accumulate > 1,
+        "--amp fp16 scales its gradients by what it sees": bool(model.scalers),
+        "several processes talk in the step": processes > 1,
+        "an optimizer is not a fused Adam": not all(
+            type(o) in FUSED and all(group["fused"] for group in o.param_groups)
+            for o in model.named_optimizers().values()),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+class CapturedStep:
+    """Called instead of `optimize_parameters`, after `set_input`; a batch of another shape is trained on as it is.
+
+    What changes between steps lies in tensors that are filled before the graph is replayed: the inputs, the choices of
+    image pools, the learning rates. `record(step)` returns what replays it.
+    """
+
+    def __init__(self, model: BaseModel, guard: Guard, record: Callable[[Callable[[], None]], Callable[[], None]]):
+        self.model, self.guard, self.record = model, guard, record
+        self.steps = 0
+        self.replay: Callable[[], None] | None = None
+        self.given_up = False
+
+    def __call__(self, inputs: dict[str, Tensor]) -> None:
+        """Train on what `set_input` has put into these attributes of the model."""
+        self.steps += 1
+        if self.replay is None and not self.given_up and self.steps > WARM_UP:
+            self._capture(inputs)
+        if self.replay is None or {k: v.shape for k, v in inputs.items()} != self.shapes:
+            self.model.optimize_parameters()
+            return
+        self._fill(inputs)
+        self.replay()
+        vars(self.model).update(self.outputs)
+        self.guard.set_flags(self.flags)
+
+    def _capture(self, inputs: dict[str, Tensor]) -> None:
+        """Record the step and compare it with the plain one; on any difference or failure the plain one stays."""
+        before = self._state()
+        try:
+            self._prepare(inputs)
+            plain = self._moved(self.model.optimize_parameters, inputs, before)
+            self._restore(before)
+            self._fill(inputs)
+            replay = self.record(self._step_with_static_rates)
+            self.flags = self.guard.take_flags()
+            self.outputs = {k: v for k, v in vars(self.model).items() if torch.is_tensor(v)}
+            self._restore(before)
+            captured = self._moved(replay, inputs, before)
+            difference = float((captured - plain).norm() / plain.norm().clamp_min(1e-30))
+            if not difference <= TOLERANCE:
+                raise UsageError(f"after {COMPARED} steps its weights are off by {difference:.0%} of their way")
+            self.replay = replay
+            tell(f"the step is one CUDA graph (weights within {difference:.1%} after {COMPARED} steps)")
+        except (RuntimeError, UsageError, torch.AcceleratorError) as error:
+            self.given_up = True
+            reason = " ".join(str(error).split())[:200]
+            notice("cuda graph", f"steps are not captured ({reason}); --cuda_graph off says that it need not be tried")
+        self.guard.take_flags()
+        self._restore(before)
+        vars(self.model).update(inputs)
+
+    def _prepare(self, inputs: dict[str, Tensor]) -> None:
+        self.shapes = {name: value.shape for name, value in inputs.items()}
+        self.inputs = {name: value.clone() for name, value in inputs.items()}
+        self.images = len(next(iter(inputs.values())))
+        self.rates = {(name, i): torch.tensor(0.0, device=self.model.device)
+                      for name, optimizer in self.model.named_optimizers().items()
+                      for i in range(len(optimizer.param_groups))}
+        pools = [pool for pool in self.model.pools().values() if pool.pool_size]
+        self.pools = sorted(pools, key=lambda pool: pool.last_query)  # they draw in the order in which they are asked
+        for pool in self.pools:
+            pool.hold(self.images, pool.images[0])
+
+    def _fill(self, inputs: dict[str, Tensor]) -> None:
+        """Put into place what differs between two steps."""
+        for name, value in inputs.items():
+            self.inputs[name].copy_(value)
+        vars(self.model).update(self.inputs)
+        for (name, i), rate in self.rates.items():
+            rate.fill_(self._group(name, i)["lr"])
+        for pool in self.pools:
+            pool.plan(self.images)
+
+    def _group(self, name: str, i: int) -> dict[str, Any]:
+        return self.model.named_optimizers()[name].param_groups[i]
+
+    def _step_with_static_rates(self) -> None:
+        numbers = {key: self._group(*key)["lr"] for key in self.rates}
+        for key, rate in self.rates.items():
+            self._group(*key).update(lr=rate, capturable=True)
+        try:
+            self.model.optimize_parameters()
+        finally:
+            for key, number in numbers.items():
+                self._group(*key).update(lr=number, capturable=False)
+
+    def _moved(self, step: Callable[[], None], inputs: dict[str, Tensor], before: dict[str, Any]) -> Tensor:
+        """How far the weights move in a few steps on these inputs."""
+        for _ in range(COMPARED):
+            self._fill(inputs)
+            step()
+            self.guard.take_flags()
+        return torch.cat([(p.detach() - old).flatten().float() for p, old in zip(self._parameters(), before["weights"],
+                                                                                 strict=True)])
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for net in self.model.networks().values() for p in net.parameters()]
+
+    def _tensors(self) -> list[Tensor]:
+        """Everything on the device that a step changes in place, besides the pools."""
+        buffers = [b for net in self.model.networks().values() for b in net.buffers()]
+        states = [v for o in self.model.named_optimizers().values() for s in o.state.values() for v in s.values()
+                  if torch.is_tensor(v)]
+        return [*self._parameters(), *buffers, *states]
+
+    def _state(self) -> dict[str, Any]:
+        return {"tensors": [t.detach().clone() for t in self._tensors()], "random": random_states(),
+                "weights": [p.detach().clone() for p in self._parameters()],
+                "pools": {key: [image.clone() for image in pool.images] for key, pool in self.model.pools().items()}}
+
+    @torch.no_grad()
+    def _restore(self, before: dict[str, Any]) -> None:
+        for tensor, value in zip(self._tensors(), before["tensors"], strict=True):
+            tensor.copy_(value)
+        for key, pool in self.model.pools().items():
+            pool.images = list(before["pools"][key])
+        restore_random_states(copy.deepcopy(before["random"]))
+
+
+def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
+    """Record a step on the GPU, which does not run it; what is returned runs it."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def changed_tensors(model: BaseModel, change: Callable[[], None]) -> dict[str, Tensor]:
+    """The tensor attributes that a call, as of `set_input`, gives a model."""
+    before = {name: id(value) for name, value in vars(model).items()}
+    kept = list(vars(model).values())  # so that no id is used again
+    change()
+    found = {k: v for k, v in vars(model).items() if torch.is_tensor(v) and before.get(k) != id(v)}
+    del kept
+    return found
