@@ -1,12 +1,12 @@
 """Translate images with a trained run: python test.py --model test --name RUN --dataroot FOLDER."""
 
-import glob
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +157,15 @@ def result_name(path: str, roots: list[str]) -> str:
     """Where below the listed folder an image lies, without its ending unless a sibling shares the stem."""
     path = Path(path)
     root = next((root for root in roots if path.is_relative_to(root)), path.parent)
-    siblings = [other for other in path.parent.glob(f"{glob.escape(path.stem)}.*")
-                if other.stem == path.stem and is_image_file(other.name)]
     relative = path.relative_to(root)
-    return str(relative if len(siblings) > 1 else relative.with_suffix(""))
+    shared = image_stems(path.parent, path.parent.stat().st_mtime_ns)[path.stem] > 1
+    return str(relative if shared else relative.with_suffix(""))
+
+
+@lru_cache(maxsize=64)
+def image_stems(folder: Path, changed: int) -> Counter[str]:
+    """How many images of a folder, as it was when it last changed, have which stem."""
+    return Counter(Path(name).stem for name in os.listdir(folder) if is_image_file(name))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ from util.files import remove_unfinished
 from util.guard import Guard
 from util.images import tensor2im
 from util.lock import RunLock
-from util.memory import explained
+from util.memory import LESS_MEMORY, explained, peak
 from util.notices import notice, say, tell
 from util.progress import Means, Progress
 from util.run_files import RECORD, checkpoint_tag, move_aside, prune
@@ -36,6 +36,8 @@ from util.signals import Signals, Stopped, ignore_save_requests
 from util.sinks import Sinks
 from util.sinks.make import make_sinks
 from util.stall import Watchdog, report_stall
+
+WAITED_LONG = 5  # seconds of an epoch
 
 
 def train(opt) -> BaseModel:
@@ -69,6 +71,7 @@ def train(opt) -> BaseModel:
             with tqdm(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
                     make_sinks(opt, model.save_dir, bar, progress) as sinks:
                 Training(opt, loader, model, progress, bar, sinks).run()
+            tell(f"memory: {peak()}")
     return model
 
 
@@ -296,9 +299,6 @@ def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     return {label: tensor2im(value) for label, value in model.get_current_visuals().items()}
 
 
-WAITED_LONG = 5  # seconds
-
-
 def quicker_data(opt) -> str:
     """What makes images come sooner."""
     advice = []
@@ -307,11 +307,6 @@ def quicker_data(opt) -> str:
     if opt.cache == "off":
         advice.append("--cache ram or disk decodes each image once")
     return ", ".join([*advice, "smaller files on a local disk help (--load_size as they are stored)"])
-
-
-LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations",
-               "a smaller --crop_size", "a smaller --ngf and --ndf",
-               "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -138,7 +138,11 @@ def make_cache(kind: str, entries: int, folder: str, shares: int) -> PixelCache 
     else:
         folder, size = None, available_memory() // 4
     size = min(size, 256 * GIB) // shares
-    return PixelCache(entries, size, folder) if size > 0 else None
+    try:
+        return PixelCache(entries, size, folder) if size > 0 else None
+    except OSError as error:  # as where the size of files is limited
+        notice("no cache", f"decoded images are not kept ({error}); each is read again every time")
+        return None
 
 
 def can_be_sent() -> bool:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from models.schedule import get_scheduler, restore_scheduler
 from networks.architecture import differences
+from networks.footprint import activation_bytes, state_bytes
 from networks.inference import translating
 from networks.layers import check_size
 from networks.sync_batch_norm import synchronise
@@ -26,6 +27,7 @@ from util.distributed import from_main, gathered, rank, world_size
 from util.errors import UsageError
 from util.guard import fuse
 from util.image_pool import ImagePool
+from util.memory import GIB, LESS_MEMORY, free_memory
 from util.notices import notice, tell
 from util.run_files import STATE, checkpoint_tag, network_file, run_folder
 from util.seed import derive, random_states, restore_random_states, seed_all
@@ -143,6 +145,8 @@ class BaseModel(nn.Module, ABC):
 
         Raises UsageError when a checkpoint is missing, truncated or of another architecture.
         """
+        if self.isTrain:
+            self.tell_memory(opt)
         self.to(self.device)
         self.tune(opt)
         if self.isTrain:
@@ -183,6 +187,29 @@ class BaseModel(nn.Module, ABC):
             self.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(self.device.type)
                             for name in self.named_optimizers()}
 
+    passes: dict[str, int] = {}  # network -> batches whose activations it keeps at the peak of a step; 1 unless named
+
+    def tell_memory(self, opt) -> None:
+        """Estimate the peak of a step, before the first one, and say so where it will not fit."""
+        if self.planned_size is None:
+            return
+        width, height = self.planned_size
+        size = 2 if pick_precision(getattr(opt, "amp", "off"), self.device) else 4  # bytes of a value
+        states = activations = 0
+        try:
+            for name, net in self.networks().items():
+                channels = getattr(net, "arguments", {}).get("input_nc", opt.input_nc)
+                kept = activation_bytes(net, (opt.batch_size, channels, height, width)) * size // 4
+                activations += kept * (1 if opt.checkpoint_activations else self.passes.get(name, 1))
+                states += state_bytes(net)
+        except Exception:  # a plugin's network that does not run on shapes alone
+            return
+        activations += activations // 2  # and what passes through without being kept
+        need, free = (states + activations) / GIB, free_memory(self.device) / GIB
+        tell(f"memory of a step: about {need:.1f} GiB, {activations / GIB:.1f} of them activations")
+        if free and need > free:
+            notice("memory", f"only {free:.1f} GiB are free; what helps, in this order: {', '.join(LESS_MEMORY)}")
+
     def _refuse_own_steps(self, opt, precision: torch.dtype | None) -> None:
         wished = [name for name, wish in (("--amp fp16", precision == torch.float16),
                                           ("--accumulate", getattr(opt, "accumulate", 1) > 1)) if wish]
@@ -194,7 +221,8 @@ class BaseModel(nn.Module, ABC):
 
     def report_compilation(self) -> None:
         """Compile now, and tell what it costs and gains; without a compiler, or where it fails, nothing is compiled."""
-        net = next((net for net in self.networks().values() if self.compiled and compilable(net, self.device)), None)
+        name, net = next(((name, net) for name, net in self.networks().items()
+                          if self.compiled and compilable(net, self.device)), ("", None))
         if net is None:
             return
         width, height = self.planned_size or (256, 256)
@@ -208,7 +236,7 @@ class BaseModel(nn.Module, ABC):
             torch.compiler.set_stance("force_eager")
             notice("compile", f"networks are not compiled ({reason}); --compile off says that it need not be tried")
             return
-        tell(f"compiled in {spent:.0f} s: a generator's pass takes {compiled:.3f} s instead of {without:.3f} s")
+        tell(f"compiled in {spent:.0f} s: a pass of network {name} takes {compiled:.3f} s instead of {without:.3f} s")
 
     def eval(self) -> "BaseModel":
         """Evaluation mode, also for a plugin with a `train` of its own."""

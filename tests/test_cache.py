@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_workers_fill_it_for_each_other(strips):
         assert all(dataset.cache.get(key_of("read_pair", a, b, paths={a, b})) for a, b in dataset.pairs)
     finally:
         loader.close()
+
+
+def test_a_limit_on_files_is_told_and_there_is_no_cache(capsys):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert make_cache("ram", 10, ".", 1) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "decoded images are not kept ([Errno 27]" in capsys.readouterr().err
 
 
 def test_kinds():

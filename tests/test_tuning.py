@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, run_train, train_options
+from conftest import ROOT, equal, run_on, run_train, train_options, weights
 from torch import nn
 
 import networks.tuning
@@ -228,6 +228,13 @@ def test_accumulation_counts_images_and_goes_on_where_it_was_saved(domains):
     model = run_train("--model", "cycle_gan", "--dataroot", domains, "--accumulate", "2", "--n_epochs", "2")
     steps = model.optimizer_G.state_dict()["state"][0]["step"]
     assert steps == 4  # 3 images: 2 + 1, twice
+
+
+def test_a_continued_run_in_bf16_ends_with_the_same_bits(strips):
+    argv = ("--model", "pix2pix", "--dataroot", strips, "--amp", "bf16")
+    whole = run_train(*argv, "--n_epochs", "2", "--name", "whole")
+    run_train(*argv, "--n_epochs", "1", "--name", "parts")
+    assert equal(weights(whole), weights(run_on("--name", "parts", "--n_epochs", "2")))
 
 
 def test_what_only_minimize_can_do_is_refused_elsewhere(strips):

@@ -41,8 +41,8 @@ class Guard:
 
     def __exit__(self, *_) -> None:
         self._hook.remove()
-        for optimizer in self._fused:
-            del optimizer.found_inf
+        while self._fused:
+            del self._fused.pop().found_inf
 
     def _before_step(self, optimizer: Optimizer, *_) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

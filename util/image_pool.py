@@ -8,7 +8,6 @@ from torch import Tensor
 
 from util.errors import UsageError
 
-
 _queries = count()
 
 

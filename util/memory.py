@@ -12,6 +12,8 @@ import torch
 from util.errors import UsageError
 
 GIB = 2 ** 30
+LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size",
+               "a smaller --ngf and --ndf", "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
 WORDS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # the CPU, CUDA and MPS, cuDNN and cuBLAS
 
 
@@ -29,6 +31,13 @@ def explained(options: Sequence[str]) -> Iterator[None]:
 def ran_out(error: BaseException) -> bool:
     """Whether an error says so; most allocators raise a plain RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in WORDS)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a device still has; 0 where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available_memory() if device.type == "cpu" else 0
 
 
 def available_memory() -> int:

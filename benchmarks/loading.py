@@ -1,7 +1,7 @@
 """How many training pairs a second one core prepares: decoded every time, as the reference does it, and from the cache.
 
-    python benchmarks/data.py FOLDER_OF_STRIPS        # or without a folder: strips of 512x256 that it makes
-    python benchmarks/data.py --listing 1000000       # how long listing so many files takes
+    python benchmarks/loading.py FOLDER_OF_STRIPS        # or without a folder: strips of 512x256 that it makes
+    python benchmarks/loading.py --listing 1000000       # how long listing so many files takes
 """
 
 import argparse

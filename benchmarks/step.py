@@ -1,0 +1,178 @@
+"""How long a training step takes, against our own plain one: float32, contiguous, eager, a call for each image.
+
+    python benchmarks/step.py cycle_gan               # or pix2pix; --size 256 --batch_size 1 --steps 5 --device auto
+
+The variants take their steps in turn, in one process. FLOPs are counted in the plain step; the peaks are measured here.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import models.cycle_gan_model
+import networks.losses
+from models import create_model
+from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
+from networks import convolution
+from options.train_options import TrainOptions
+from util.guard import Guard
+
+VARIANTS = {
+    "plain": "--amp off --compile off --cuda_graph off",
+    "float32": "--amp off --compile on --cuda_graph off",
+    "bf16 eager": "--amp auto --compile off --cuda_graph off",
+    "default": "--amp auto --compile on --cuda_graph auto",
+}
+
+
+@contextmanager
+def plain():
+    """Without calls shared by images, without matrix products in place of convolutions."""
+    modules = (models.cycle_gan_model, networks.losses)
+    shared, few = networks.losses.together, convolution.FEW_POSITIONS
+    for module in modules:
+        module.together = lambda net, *batches: tuple(map(net, batches))
+    convolution.FEW_POSITIONS = 0
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.together = shared
+        convolution.FEW_POSITIONS = few
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) -> list[float]:
+    """The time of each call."""
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+class Variant:
+    """A model set up with some options, and its step."""
+
+    def __init__(self, name: str, opt: argparse.Namespace):
+        words = f"--model {opt.model} --dataroot none --seed 1 --device {opt.device} --batch_size {opt.batch_size}"
+        self.opt = TrainOptions().parse(f"{words} {VARIANTS[name]}".split())
+        self.name, self.model = name, create_model(self.opt)
+        self.model.planned_size, self.model.planned_images = (opt.size, opt.size), 10 ** 6
+        self.model.setup(self.opt)
+        shape = opt.batch_size, 3, opt.size, opt.size
+        paths = {f"{key}_paths": ["x"] * shape[0] for key in "AB"}
+        self.batch = {key: torch.rand(shape) * 2 - 1 for key in "AB"} | paths
+        self.guard = Guard()
+        possible = self.opt.cuda_graph != "off" and not why_not(self.model, self.opt, 1)
+        self.captured = CapturedStep(self.model, self.guard, cuda_graph) if possible else None
+
+    def step(self) -> None:
+        """As train.py takes it."""
+        with self.guard:
+            inputs = changed_tensors(self.model, lambda: self.model.set_input(self.batch))
+            self.captured(inputs) if self.captured else self.model.optimize_parameters()
+            self.guard.end_step([])
+
+
+def peaks(device: torch.device) -> dict[str, tuple[float, float]]:
+    """FLOP/s of a matrix product, and of a 3x3 convolution of 256 channels forward and backward, by precision."""
+    found = {}
+    side = 8192 if device.type == "cuda" else 2048
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a = torch.randn(side, side, device=device, dtype=dtype)
+        x = torch.randn(8, 256, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        w = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        x.requires_grad_()
+        w.requires_grad_()
+        g = torch.nn.functional.conv2d(x, w).detach()
+        product = min(seconds(lambda a=a: a @ a, device, 8)[2:])
+        convolved = min(seconds(lambda x=x, w=w, g=g: torch.autograd.grad(torch.nn.functional.conv2d(x, w), (x, w), g),
+                                device, 8)[2:])
+        found[name] = 2 * side ** 3 / product, 3 * 2 * w.numel() * g.numel() / 256 / convolved
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=("cycle_gan", "pix2pix"))
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    opt = parser.parse_args()
+    variants = []
+    for name in VARIANTS:
+        variants.append(Variant(name, opt))
+    device = variants[0].opt.device
+    with plain(), FlopCounterMode(display=False) as counter:
+        variants[0].step()
+    flops = counter.get_total_flops()
+    taken: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    memory: dict[str, float] = {}
+    for turn in range(opt.steps + 5):  # compiled, allocated, captured by then
+        for variant in variants:
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            if variant.name == "plain":
+                with plain():
+                    spent = seconds(variant.step, device)
+            else:
+                spent = seconds(variant.step, device)
+            if device.type == "cuda":
+                memory[variant.name] = torch.cuda.max_memory_allocated() / 2 ** 30
+            if turn >= 5:
+                taken[variant.name] += spent
+    report(opt, device, variants, taken, memory, flops)
+
+
+def report(opt: argparse.Namespace, device: torch.device, variants: list[Variant], taken: dict[str, list[float]],
+           memory: dict[str, float], flops: float) -> None:
+    """A line a variant, and what limits it."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores, {cpu_name()}"
+    limits = peaks(device)
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    print(f"{opt.model} {opt.size}x{opt.size}, batch {opt.batch_size}, torch {torch.__version__}, {where}")
+    print(f"{flops / 1e12:.2f} TFLOP a step; peaks in TFLOP/s, matrix product and convolution: "
+          + ", ".join(f"{name} {a / 1e12:.2f} and {b / 1e12:.2f}" for name, (a, b) in limits.items()))
+    for name, value in medians.items():
+        peak = limits["float32" if name in ("plain", "float32") else "bf16"]
+        print(f"{name:11} {value:7.3f} s a step, {medians['plain'] / value:5.2f} times the plain one, "
+              f"{flops / value / peak[1]:4.0%} of the convolution's peak"
+              + (f", {memory[name]:.2f} GiB" if name in memory else ""))
+    weights = sum(p.numel() for net in variants[0].model.networks().values() for p in net.parameters())
+    block = torch.empty(2 ** 25, device=device)
+    copied = min(seconds(lambda: block.add_(1), device, 8)[2:])
+    moved = 4 * weights * 10  # read twice, gradient written, then seven times by Adam
+    bandwidth = 2 * block.numel() * 4 / copied
+    print(f"weights: {weights / 1e6:.1f} M, moved at least 10 times a step: {moved / 1e9:.2f} GB, "
+          f"{moved / bandwidth:.3f} s at the measured {bandwidth / 1e9:.0f} GB/s")
+
+
+def cpu_name() -> str:
+    """What kind of CPU this is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        flags = next(line for line in lines if line.startswith("flags"))
+        return f"{name}{', AMX' if 'amx_bf16' in flags else ''}"
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+if __name__ == "__main__":
+    main()
