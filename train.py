@@ -51,6 +51,7 @@ def train(opt) -> BaseModel:
         if size := trained_size(opt):
             model.check_size(*size)
             model.planned_size = size
+            torch.backends.cudnn.benchmark = True  # the quickest of its algorithms, found once for the one size
         with RunLock(model.save_dir) if is_main() else nullcontext():
             model.setup(opt)
             model.restore_schedulers()

@@ -115,7 +115,7 @@ class BaseModel(nn.Module, ABC):
         first, share, last = self.micro_batch
         if first:
             optimizer.zero_grad()
-        loss = loss * torch.where(loss.isfinite(), share, torch.nan)  # the guard of a training sees gradients only
+        loss = loss * (share + (loss - loss).detach())  # NaN where it is not finite: the guard sees gradients only
         scaler = self.scalers.get(name)
         (scaler.scale(loss) if scaler else loss).backward()
         if last:
@@ -376,6 +376,7 @@ class BaseModel(nn.Module, ABC):
             for name, optimizer in self.named_optimizers().items():
                 groups = optimizer.state_dict()["param_groups"]  # rates and betas are what the options say now
                 optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
+                align_state(optimizer)
             if late := set(state["optimizers"]) - set(self.named_optimizers()):
                 notice("late", f"the state of {', '.join(sorted(late))} is not restored: the model makes it only later")
             processes = [state, *state.get("other_processes", ())]
@@ -425,6 +426,14 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
+
+
+def align_state(optimizer: Optimizer) -> None:
+    """Lay out what an optimizer keeps as its parameters lie in memory; fused ones go through both in one order."""
+    for parameter, kept in optimizer.state.items():
+        for key, value in kept.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.dim():
+                kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def load_network(net: nn.Module, state: Any, path: str | Path) -> None:

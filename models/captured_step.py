@@ -1,6 +1,5 @@
 """A training step as one CUDA graph: a few hundred kernels start at once instead of one by one."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -151,14 +150,14 @@ class CapturedStep:
             tensor.copy_(value)
         for key, pool in self.model.pools().items():
             pool.images = list(before["pools"][key])
-        restore_random_states(copy.deepcopy(before["random"]))
+        restore_random_states(before["random"])
 
 
 def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
     """Record a step on the GPU, which does not run it; what is returned runs it."""
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread pins memory meanwhile
         step()
     return graph.replay
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import networks.tuning
 from models import create_model
-from models.base_model import BaseModel
+from models.base_model import BaseModel, align_state
 from networks import convolution, define_D, define_G
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
@@ -235,6 +235,21 @@ def test_a_continued_run_in_bf16_ends_with_the_same_bits(strips):
     whole = run_train(*argv, "--n_epochs", "2", "--name", "whole")
     run_train(*argv, "--n_epochs", "1", "--name", "parts")
     assert equal(weights(whole), weights(run_on("--name", "parts", "--n_epochs", "2")))
+
+
+def test_a_state_from_another_layout_is_laid_out_anew():
+    """Compiled networks keep their weights channels-last; the moments of Adam must lie as they do."""
+    net = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(net.parameters(), fused=True)
+    net(images()).sum().backward()
+    optimizer.step()
+    other = nn.Conv2d(3, 4, 3)
+    resumed = torch.optim.Adam(other.parameters(), fused=True)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    align_state(resumed)
+    moment = resumed.state[other.weight]["exp_avg"]
+    assert moment.stride() == other.weight.stride()
+    assert torch.equal(moment, optimizer.state[net.weight]["exp_avg"])
 
 
 def test_what_only_minimize_can_do_is_refused_elsewhere(strips):

@@ -85,7 +85,8 @@ class ImagePool:
         for _ in range(n):
             choices.append(self._choose(self._count))
             self._count = max(self._count, choices[-1][0] + 1)
-        self._choices[:n].copy_(torch.tensor(choices, dtype=torch.int64))
+        drawn = torch.tensor(choices, dtype=torch.int64, pin_memory=self._choices.is_cuda)
+        self._choices[:n].copy_(drawn, non_blocking=True)
         self._planned = True
 
     def _exchange_in_place(self, images: Tensor) -> Tensor:
