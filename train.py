@@ -139,7 +139,8 @@ class Training:
             self.agree()
             self.show()
             self.save_if_due()
-            self.signals.check()
+            if self.stop:
+                raise Stopped(self.stop)
         self.end_epoch()
 
     def step(self, batches: list[dict[str, Any]]) -> None:
@@ -179,10 +180,9 @@ class Training:
 
     def agree(self) -> None:
         """What one process was asked for, by a signal or the clock, all of them do."""
-        self.time_is_up = self.saver.due()
-        if world_size() > 1:
-            stop, save, due = largest((self.signals.stop, self.signals.save, is_main() and self.time_is_up))
-            self.signals.stop, self.signals.save, self.time_is_up = int(stop), bool(save), bool(due)
+        asked, self.signals.save = self.signals.save, False
+        stop, asked, due = largest((self.signals.stop, asked, is_main() and self.saver.due()))
+        self.stop, self.asked_to_save, self.time_is_up = int(stop), bool(asked), bool(due)
 
     def losses(self) -> dict[str, float]:
         """The last value of each loss, the mean over all images of all processes."""
@@ -228,6 +228,8 @@ class Training:
                              f"--grad_clip 1, or python -m data.check {self.opt.dataroot} may help")
         say(f"warning: {reason}; the weights of the last save are restored")
         self.model.restore_weights()
+        if self.captured:
+            self.captured.forget()
         self.guard.streak, self.restored_at = 0, self.guard.taken
 
     def report_stall(self) -> None:
@@ -257,18 +259,20 @@ class Training:
         by_images = self.progress.due(self.opt.save_latest_freq)
         if by_images and self.opt.save_by_iter:
             self.save_numbered(f"iter_{self.progress.total_iters}")
-        if by_images or self.signals.save or self.time_is_up:
-            asked, self.signals.save = self.signals.save, False
-            if self.saver.attempt() and asked:
-                tell(f"saved: epoch {self.progress.epoch}, after {self.progress.iters} of its images")
+        if (by_images or self.asked_to_save or self.time_is_up) and self.saver.attempt() and self.asked_to_save:
+            tell(f"saved: epoch {self.progress.epoch}, after {self.progress.iters} of its images")
 
     def save(self) -> None:
         """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
         self.ensure_finite()
-        if is_main() and not (Path(self.model.save_dir) / RECORD).exists():  # someone has removed the folder
-            record(self.opt, self.model)
+        from_main(self.restore_record)
         self.model.save_state(self.progress.state())
         self.model.save_networks("latest")
+
+    def restore_record(self) -> None:
+        """Write the record again where someone has removed the folder."""
+        if not (Path(self.model.save_dir) / RECORD).exists():
+            record(self.opt, self.model)
 
     def save_numbered(self, tag: str | int) -> None:
         """Keep the networks of this moment; without space for them the training goes on."""

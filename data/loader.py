@@ -80,13 +80,13 @@ class Loader:
         if len(self.errors) > self.opt.max_bad_images:
             raise UsageError(f"{len(self.errors)} images can't be used, more than --max_bad_images "
                              f"{self.opt.max_bad_images}; python -m data.check {self.opt.dataroot} lists all of them; "
-                             f"the run is saved, --continue_train goes on")
+                             f"--continue_train goes on from the last save")
 
 
 def unreachable(error: ImageError) -> UsageError:
     """What to tell when no image can be reached any more."""
-    return UsageError(f"{error}, nor could {DRAWS} others for half of --worker_timeout; the run is saved, and "
-                      f"--continue_train goes on when the images are back")
+    return UsageError(f"{error}, nor could {DRAWS} others for half of --worker_timeout; --continue_train "
+                      f"goes on from the last save when the images are back")
 
 
 class EpochOrder(Sampler):

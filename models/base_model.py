@@ -180,7 +180,9 @@ class BaseModel(nn.Module, ABC):
             if compiled:
                 compile_parts(net)
             if compiled or self.device.type == "cuda":
-                net.to(memory_format=torch.channels_last)
+                for parameter in net.parameters():
+                    if parameter.dim() == 4:
+                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
             fast = self.device.type == "cuda" or (self.device.type == "cpu" and (compiled or precision is not None))
             tune(net, precision, channels_last=fast, recompute=getattr(opt, "checkpoint_activations", False))
         if self.isTrain and precision == torch.float16:
@@ -198,11 +200,11 @@ class BaseModel(nn.Module, ABC):
         states = activations = 0
         try:
             for name, net in self.networks().items():
-                channels = getattr(net, "arguments", {}).get("input_nc", opt.input_nc)
+                channels = getattr(net, "arguments", {})["input_nc"]
                 kept = activation_bytes(net, (opt.batch_size, channels, height, width)) * size // 4
                 activations += kept * (1 if opt.checkpoint_activations else self.passes.get(name, 1))
                 states += state_bytes(net)
-        except Exception:  # a plugin's network that does not run on shapes alone
+        except Exception:  # not of define_G or define_D, or it does not run on shapes alone
             return
         activations += activations // 2  # and what passes through without being kept
         need, free = (states + activations) / GIB, free_memory(self.device) / GIB
@@ -331,7 +333,8 @@ class BaseModel(nn.Module, ABC):
 
     def save_state(self, progress: dict[str, Any]) -> None:
         """Write `latest_state.pth`, all that a resume needs in one file: plain values and tensors."""
-        own = gathered({"pools": {key: pool.images for key, pool in self.pools().items()}, "random": random_states()})
+        pools = {key: [image.cpu() for image in pool.images] for key, pool in self.pools().items()}
+        own = gathered({"pools": pools, "random": random_states()})
         from_main(lambda: checkpoint.save({
             "networks": self.network_state(),
             "optimizers": {name: o.state_dict() for name, o in self.named_optimizers().items()},

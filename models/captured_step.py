@@ -49,15 +49,22 @@ class CapturedStep:
     def __call__(self, inputs: dict[str, Tensor]) -> None:
         """Train on what `set_input` has put into these attributes of the model."""
         self.steps += 1
-        if self.replay is None and not self.given_up and self.steps > WARM_UP:
+        whole = len(next(iter(inputs.values()), ())) == self.model.opt.batch_size
+        if self.replay is None and not self.given_up and self.steps > WARM_UP and whole:
             self._capture(inputs)
         if self.replay is None or {k: v.shape for k, v in inputs.items()} != self.shapes:
             self.model.optimize_parameters()
             return
         self._fill(inputs)
         self.replay()
+        for pool in self.pools:
+            pool.forget_plan()  # the replay has used it, without a word to Python
         vars(self.model).update(self.outputs)
         self.guard.set_flags(self.flags)
+
+    def forget(self) -> None:
+        """Record again: what the optimizers keep has moved."""
+        self.steps, self.replay = 0, None
 
     def _capture(self, inputs: dict[str, Tensor]) -> None:
         """Record the step and compare it with the plain one; on any difference or failure the plain one stays."""
@@ -67,9 +74,10 @@ class CapturedStep:
             plain = self._moved(self.model.optimize_parameters, inputs, before)
             self._restore(before)
             self._fill(inputs)
+            self._drop_graphs()
             replay = self.record(self._step_with_static_rates)
             self.flags = self.guard.take_flags()
-            self.outputs = {k: v for k, v in vars(self.model).items() if torch.is_tensor(v)}
+            self.outputs = {k: v.detach() for k, v in vars(self.model).items() if torch.is_tensor(v)}
             self._restore(before)
             captured = self._moved(replay, inputs, before)
             difference = float((captured - plain).norm() / plain.norm().clamp_min(1e-30))
@@ -85,6 +93,12 @@ class CapturedStep:
         self._restore(before)
         vars(self.model).update(inputs)
 
+    def _drop_graphs(self) -> None:
+        """Forget how the model's tensors were made: nodes of a step on another stream must not meet the capture."""
+        for name, value in list(vars(self.model).items()):
+            if torch.is_tensor(value) and value.grad_fn is not None:
+                setattr(self.model, name, value.detach())
+
     def _prepare(self, inputs: dict[str, Tensor]) -> None:
         self.shapes = {name: value.shape for name, value in inputs.items()}
         self.inputs = {name: value.clone() for name, value in inputs.items()}
@@ -95,7 +109,7 @@ class CapturedStep:
         pools = [pool for pool in self.model.pools().values() if pool.pool_size]
         self.pools = sorted(pools, key=lambda pool: pool.last_query)  # they draw in the order in which they are asked
         for pool in self.pools:
-            pool.hold(self.images, pool.images[0])
+            pool.hold(self.images, next(iter(inputs.values())))
 
     def _fill(self, inputs: dict[str, Tensor]) -> None:
         """Put into place what differs between two steps."""

@@ -1,5 +1,7 @@
 """How much memory training a network takes, found without any."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -17,6 +19,7 @@ def activation_bytes(net: nn.Module, shape: tuple[int, int, int, int]) -> int:
 
     Nothing is computed: the pass runs on shapes alone.
     """
+    net = copy.deepcopy(net)  # which may remember something of what it sees
     weights = {name: value.detach().to("meta").requires_grad_(value.requires_grad)
                for name, value in (*net.named_parameters(), *net.named_buffers())}
     own = {value.untyped_storage()._cdata for value in weights.values()}

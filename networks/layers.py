@@ -40,7 +40,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.track_running_stats or (x.device.type != "cpu" and not torch.compiler.is_compiling()):
+        if self.track_running_stats or x.dim() != 4 or (x.device.type != "cpu" and not torch.compiler.is_compiling()):
             return super().forward(x)
         if torch.compiler.is_compiling():
             values = x if x.dtype == torch.float64 else x.float()
@@ -64,7 +64,7 @@ class ReflectionPad2d(nn.ReflectionPad2d):
 
 NORMS.register("batch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("instance", affine=False, track_running_stats=False)(InstanceNorm2d)
-# One process has nothing to synchronise: the same layer, the same keys.
+# `networks.sync_batch_norm` makes either one over all processes: the same layer, the same keys.
 NORMS.register("syncbatch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("none")(Identity)
 

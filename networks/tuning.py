@@ -64,11 +64,12 @@ def _wrap_parts(net: nn.Module, wrap: Callable[[Callable], Callable]) -> None:
         setattr(module, name, wrap(getattr(module, name)))
 
 
-def _recomputed(net: nn.Module, part: Callable, x: Tensor) -> Tensor:
+def _recomputed(net: nn.Module, part: Callable, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
-        return part(x)
+        return part(*args, **kwargs)
     twice = partial(_keeping_statistics, net)
-    return checkpoint(part, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), twice()))
+    return checkpoint(part, *args, use_reentrant=False, **kwargs,
+                      context_fn=lambda: (contextlib.nullcontext(), twice()))
 
 
 @contextlib.contextmanager
@@ -97,7 +98,7 @@ def compile_parts(net: nn.Module) -> None:
 
 
 def times(net: nn.Module, x: Tensor) -> tuple[float, float, float]:
-    """(compiling, a pass compiled, a pass without): seconds of forward and backward; nothing of the network changes.
+    """(compiling, a pass compiled, a pass without): seconds, with backward where gradients are on; nothing changes.
 
     Raises whatever the compiler does.
     """
@@ -117,8 +118,10 @@ def _seconds(net: nn.Module, x: Tensor, passes: int) -> float:
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         for _ in range(passes):
             start = time.perf_counter()
-            y = net(x)
-            torch.autograd.grad(y.sum(), parameters, allow_unused=True)[0].sum().item()
+            total = net(x).sum()
+            if total.requires_grad:
+                torch.autograd.grad(total, parameters, allow_unused=True)
+            total.item()
             taken.append(time.perf_counter() - start)
     for buffer, before in zip(net.buffers(), buffers, strict=True):
         buffer.data.copy_(before)

@@ -140,11 +140,11 @@ def average(gradients: list[Tensor]) -> None:
 
 
 class _TotalOf(torch.autograd.Function):
-    """The sum over all processes, whose losses count by their share of the batch."""
+    """The sum over all processes, whose gradients will count by their share of the step."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.share = share.batch
+        ctx.share = share.step
         return add_up(x.clone())
 
     @staticmethod

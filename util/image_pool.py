@@ -14,7 +14,7 @@ _queries = count()
 class ImagePool:
     """Buffer of `pool_size` images: half of what is asked for comes from the past (Shrivastava et al. 2017, 2.3).
 
-    The images stay on their device. After `hold(n, image)` they lie in one tensor, and a query of n images does the
+    The images stay on their device. After `hold(n)` they lie in one tensor, and a query of n images does the
     same operations at each call, on choices that `plan` has put there: what a captured step needs.
     """
 
@@ -25,6 +25,7 @@ class ImagePool:
         self._choices: Tensor | None = None  # (n, 3): slot, whether to take what is there, whether to leave the image
         self._count = 0                      # images in the tensor
         self._planned = False
+        self._shape: torch.Size | None = None  # of the images that were asked for last
         self.last_query = 0                  # among those of all pools
 
     @property
@@ -45,7 +46,7 @@ class ImagePool:
         """(N, C, H, W) -> (N, C, H, W): each image itself or, once the pool is full, maybe an older one it replaces."""
         if self.pool_size == 0:
             return images
-        self.last_query = next(_queries)
+        self.last_query, self._shape = next(_queries), images.shape[1:]
         if self._tensor is not None:
             return self._exchange_in_place(images.detach())
         chosen = [self._exchange(image) for image in images.detach()]
@@ -72,12 +73,15 @@ class ImagePool:
             return 0, False, False
         return random.randrange(self.pool_size), True, True
 
-    def hold(self, n: int, image: Tensor) -> None:
-        """From here on keep images like this one (C, H, W) in one tensor; queries have at most n images."""
-        images = self.images
-        self._tensor = image.new_zeros((self.pool_size, *image.shape))
-        self._choices = torch.zeros(n, 3, dtype=torch.int64, device=image.device)
-        self.images, self._list = images, []
+    def hold(self, n: int, like: Tensor) -> None:
+        """From here on keep images (C, H, W) like those of the last query in one tensor, for queries of n images.
+
+        Images of another shape, and what is beyond the size of the pool, are forgotten.
+        """
+        fitting = [image for image in self.images if image.shape == self._shape][:self.pool_size]
+        self._tensor = like.new_zeros((self.pool_size, *self._shape))
+        self._choices = torch.zeros(n, 3, dtype=torch.int64, device=like.device)
+        self.images, self._list = fitting, []
 
     def plan(self, n: int) -> None:
         """Draw what the next query, of n images, does."""
@@ -89,7 +93,13 @@ class ImagePool:
         self._choices[:n].copy_(drawn, non_blocking=True)
         self._planned = True
 
+    def forget_plan(self) -> None:
+        """The next query draws anew."""
+        self._planned = False
+
     def _exchange_in_place(self, images: Tensor) -> Tensor:
+        if len(images) > len(self._choices):
+            self._choices = self._choices.new_zeros(len(images), 3)
         if not self._planned:
             self.plan(len(images))
         self._planned = False

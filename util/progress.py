@@ -76,7 +76,8 @@ class Progress:
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Progress":
         """From `state`, or from only some of its counters; of several processes, the first goes on with the means."""
-        return cls(**{**state, "means": Means(state.get("means", ()) if is_main() else ())})
+        means = [(names, table if is_main() else [[0.0] * len(names)] * 2) for names, table in state.get("means", ())]
+        return cls(**{**state, "means": Means(means)})
 
 
 class Means:
