@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data import worker_status
-from data.cache import PixelCache, can_be_sent, key_of
+from data.cache import PixelCache, key_of
 from data.image_folder import IMG_EXTENSIONS, contents, make_dataset
 from data.reading import read_image
 from data.transforms import Geometry, draw_geometry, get_params, get_transform, resize, resized_size
@@ -137,9 +137,6 @@ class BaseDataset(Dataset, ABC):
             arrays = read(*arguments)
             self.cache.put(key, arrays)
         return arrays
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "cache": self.cache if can_be_sent() else None}
 
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""

@@ -49,8 +49,11 @@ class PixelCache:
         self._index = np.frombuffer(self._bytes, np.uint64, ROW * (self._rows + 1)).reshape(-1, ROW)
         self._pixels = np.frombuffer(self._bytes, np.uint8)
 
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        """Only a process that is being started can be given the file; elsewhere there is no cache."""
+        return super().__reduce_ex__(protocol) if context.get_spawning_popen() else (type(None), ())
+
     def __getstate__(self) -> dict[str, Any]:
-        """For a spawned worker; the file goes along, which only works while one is started."""
         from multiprocessing.reduction import DupFd
 
         return {"_rows": self._rows, "_start": self._start, "_size": self._size, "_file": DupFd(self._file.fileno())}
@@ -143,8 +146,3 @@ def make_cache(kind: str, entries: int, folder: str, shares: int) -> PixelCache 
     except OSError as error:  # as where the size of files is limited
         notice("no cache", f"decoded images are not kept ({error}); each is read again every time")
         return None
-
-
-def can_be_sent() -> bool:
-    """Whether a process is being started that the cache can go along to."""
-    return context.get_spawning_popen() is not None

@@ -20,7 +20,7 @@ from networks.footprint import activation_bytes, state_bytes
 from networks.inference import translating
 from networks.layers import check_size
 from networks.sync_batch_norm import synchronise
-from networks.tuning import compilable, compile_parts, times, tune
+from networks.tuning import compilable, compile_parts, normalised, times, tune
 from util import checkpoint
 from util.device import pick_precision
 from util.distributed import from_main, gathered, rank, world_size
@@ -184,7 +184,8 @@ class BaseModel(nn.Module, ABC):
                     if parameter.dim() == 4:
                         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
             fast = self.device.type == "cuda" or (self.device.type == "cpu" and (compiled or precision is not None))
-            tune(net, precision, channels_last=fast, recompute=getattr(opt, "checkpoint_activations", False))
+            steady = normalised(net) or opt.amp != "auto"  # without a norm, bf16 makes some trainings diverge
+            tune(net, precision if steady else None, channels_last=fast, recompute=getattr(opt, "checkpoint_activations", False))
         if self.isTrain and precision == torch.float16:
             self.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(self.device.type)
                             for name in self.named_optimizers()}

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from models.base_model import BaseModel
-from util.errors import UsageError
-from util.guard import FUSED, Guard
+from util.errors import UsageError, one_line
+from util.guard import Guard, is_fused
 from util.notices import notice, tell
 from util.seed import random_states, restore_random_states
 
@@ -26,9 +26,7 @@ def why_not(model: BaseModel, opt, processes: int) -> str:
         "--accumulate takes several batches": opt.accumulate > 1,
         "--amp fp16 scales its gradients by what it sees": bool(model.scalers),
         "several processes talk in the step": processes > 1,
-        "an optimizer is not a fused Adam": not all(
-            type(o) in FUSED and all(group["fused"] for group in o.param_groups)
-            for o in model.named_optimizers().values()),
+        "an optimizer is not a fused Adam": not all(map(is_fused, model.named_optimizers().values())),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -87,8 +85,8 @@ class CapturedStep:
             tell(f"the step is one CUDA graph (weights within {difference:.1%} after {COMPARED} steps)")
         except (RuntimeError, UsageError, torch.AcceleratorError) as error:
             self.given_up = True
-            reason = " ".join(str(error).split())[:200]
-            notice("cuda graph", f"steps are not captured ({reason}); --cuda_graph off says that it need not be tried")
+            notice("cuda graph", f"steps are not captured ({one_line(error)}); --cuda_graph off says that it need not "
+                                 f"be tried")
         self.guard.take_flags()
         self._restore(before)
         vars(self.model).update(inputs)
@@ -140,8 +138,8 @@ class CapturedStep:
             self._fill(inputs)
             step()
             self.guard.take_flags()
-        return torch.cat([(p.detach() - old).flatten().float() for p, old in zip(self._parameters(), before["weights"],
-                                                                                 strict=True)])
+        pairs = zip(self._parameters(), before["tensors"], strict=False)  # which begin with the parameters
+        return torch.cat([(p.detach() - old).flatten().float() for p, old in pairs])
 
     def _parameters(self) -> list[Tensor]:
         return [p for net in self.model.networks().values() for p in net.parameters()]
@@ -155,7 +153,6 @@ class CapturedStep:
 
     def _state(self) -> dict[str, Any]:
         return {"tensors": [t.detach().clone() for t in self._tensors()], "random": random_states(),
-                "weights": [p.detach().clone() for p in self._parameters()],
                 "pools": {key: [image.clone() for image in pool.images] for key, pool in self.model.pools().items()}}
 
     @torch.no_grad()

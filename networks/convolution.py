@@ -10,7 +10,7 @@ FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer th
 MANY_WEIGHTS = 2 ** 19
 
 
-class Conv2d(nn.Conv2d):
+class _BeforeNorm(nn.Module):
     """`before_norm` says that instance norm follows, which takes any bias away again: it is neither added, nor is its
     gradient, zero, summed up from rounding errors.
     """
@@ -19,45 +19,53 @@ class Conv2d(nn.Conv2d):
         super().__init__(*args, **kwargs)
         self.before_norm = before_norm
 
+    def used_bias(self) -> Tensor | None:
+        """The bias, where it has an effect."""
+        return None if self.before_norm else self.bias
+
+    def with_unused_bias(self, y: Tensor) -> Tensor:
+        """y, of which the gradient of a bias without effect is zero instead of missing."""
+        return _Unused.apply(y, self.bias) if self.before_norm and self.bias is not None else y
+
+
+class Conv2d(_BeforeNorm, nn.Conv2d):
+    """torch's own; large weights meet a few positions as a matrix product."""
+
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.before_norm else self.bias
         positions = x.shape[0] * x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
         if not _weights_dominate(self, x, positions):
-            return _without_effect(self, F.conv2d(x, self.weight, bias, self.stride, self.padding))
-        height, width = ((size + 2 * self.padding[i] - self.kernel_size[i]) // self.stride[i] + 1
-                         for i, size in enumerate(x.shape[-2:]))
+            return self.with_unused_bias(self._conv_forward(x, self.weight, self.used_bias()))
+        size = [(length + 2 * self.padding[i] - self.kernel_size[i]) // self.stride[i] + 1
+                for i, length in enumerate(x.shape[-2:])]
         with torch.autocast(x.device.type, enabled=False):
             patches = F.unfold(x.float(), self.kernel_size, padding=self.padding, stride=self.stride)
-            y = _multiply(patches, self.weight.flatten(1).t()).unflatten(2, (height, width))
-        return _without_effect(self, _finished(y, bias, x))
+            y = _multiply(patches, self.weight.flatten(1).t()).unflatten(2, size)
+        return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
 
 
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """`before_norm` as in `Conv2d`."""
-
-    def __init__(self, *args: Any, before_norm: bool = False, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.before_norm = before_norm
+class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
+    """torch's own; large weights meet a few positions as a matrix product."""
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.before_norm else self.bias
         if not _weights_dominate(self, x, x.shape[0] * x.shape[2] * x.shape[3]):
-            y = F.conv_transpose2d(x, self.weight, bias, self.stride, self.padding, self.output_padding)
-            return _without_effect(self, y)
+            y = F.conv_transpose2d(x, self.weight, self.used_bias(), self.stride, self.padding, self.output_padding,
+                                   self.groups, self.dilation)
+            return self.with_unused_bias(y)
         size = [(length - 1) * self.stride[i] - 2 * self.padding[i] + self.kernel_size[i] + self.output_padding[i]
                 for i, length in enumerate(x.shape[-2:])]
         with torch.autocast(x.device.type, enabled=False):
             patches = _multiply(x.float().flatten(2), self.weight.flatten(1))
             y = F.fold(patches, size, self.kernel_size, padding=self.padding, stride=self.stride)
-        return _without_effect(self, _finished(y, bias, x))
+        return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
 
 
 def _weights_dominate(conv: nn.Module, x: Tensor, positions: int) -> bool:
     """Whether a matrix product in float32, which reads the weights where they lie, beats casting and reordering them:
     on a CPU, for large weights and a few positions.
     """
+    usual = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
     return (x.device.type == "cpu" and positions <= FEW_POSITIONS and conv.weight.numel() >= MANY_WEIGHTS
-            and conv.weight.dtype == torch.float32)
+            and conv.weight.dtype == torch.float32 and usual)
 
 
 def _multiply(columns: Tensor, weights: Tensor) -> Tensor:
@@ -66,13 +74,8 @@ def _multiply(columns: Tensor, weights: Tensor) -> Tensor:
     return (columns.transpose(1, 2).flatten(0, 1) @ weights).unflatten(0, (n, length)).transpose(1, 2)
 
 
-def _finished(y: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    y = y if bias is None else y + bias[:, None, None]
-    return y.to(x.dtype)
-
-
-def _without_effect(conv: nn.Module, y: Tensor) -> Tensor:
-    return _Unused.apply(y, conv.bias) if conv.before_norm and conv.bias is not None else y
+def _add(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + bias[:, None, None]
 
 
 class _Unused(torch.autograd.Function):

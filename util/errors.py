@@ -26,6 +26,11 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno is not None
 
 
+def one_line(error: BaseException, length: int = 200) -> str:
+    """What an error says, on one line of at most so many characters."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The closest known word as a question, or nothing."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)

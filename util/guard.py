@@ -54,7 +54,7 @@ class Guard:
         self._step.append(bad)
         if self.clip:
             clip_grads_with_norm_(parameters, self.clip, norm)
-        if type(optimizer) in FUSED and all(group["fused"] for group in optimizer.param_groups):
+        if is_fused(optimizer):
             if not hasattr(optimizer, "found_inf"):
                 self._fused.append(optimizer)
             optimizer.found_inf = bad.float()
@@ -108,6 +108,11 @@ class Guard:
                 good.copy_(tensor)
             else:
                 tensor.copy_(good)
+
+
+def is_fused(optimizer: Optimizer) -> bool:
+    """Whether its step is one kernel, which reads `found_inf` on the device."""
+    return type(optimizer) in FUSED and all(group["fused"] for group in optimizer.param_groups)
 
 
 def fuse(optimizer: Optimizer) -> None:

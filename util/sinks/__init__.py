@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from util.errors import one_line
 from util.notices import notice
 from util.progress import Progress
 
@@ -97,8 +98,8 @@ class Background(Sink):
                 if verb != "open":
                     getattr(sink, verb)(*arguments)
             except Exception as error:  # nothing that only shows a training may end it
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                notice(f"sink {self._name}", f"{self._name} failed and is tried again, the training goes on: {reason}")
+                notice(f"sink {self._name}", f"{self._name} failed and is tried again, the training goes on: "
+                                             f"{one_line(error)}")
             if verb == "close":
                 return
             verb, arguments = self._calls.get()
