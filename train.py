@@ -15,6 +15,7 @@ from data import create_dataset
 from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
+from models.base_model import MicroBatch
 from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from models.fine_tuning import init_from
 from options.record import write_record
@@ -26,7 +27,7 @@ from util.files import remove_unfinished
 from util.guard import Guard
 from util.images import tensor2im
 from util.lock import RunLock
-from util.memory import LESS_MEMORY, explained, peak
+from util.memory import LESS_MEMORY, explained, keep_freed_memory, peak
 from util.notices import notice, say, tell
 from util.progress import Means, Progress
 from util.run_files import RECORD, checkpoint_tag, move_aside, prune
@@ -146,18 +147,18 @@ class Training:
     def step(self, batches: list[dict[str, Any]]) -> None:
         """One step of each optimizer, on one batch or --accumulate of them; what fails inside can't be taken back."""
         self.in_step = True
-        model, (mine, all_) = self.model, self.count(batches)
-        share.step = sum(mine) / sum(all_)
+        model, (mine, everyone) = self.model, self.count(batches)
+        share.step = sum(mine) / sum(everyone)
         for i, batch in enumerate(batches):
-            share.batch = mine[i] / all_[i]
-            model.micro_batch = (i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
+            share.batch = mine[i] / everyone[i]
+            model.micro_batch = MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             self.train_on(batch)
             self.progress.means.add(model.current_loss_tensors(), share.batch)
         self.guard.end_step([path for batch in batches for key in ("A_paths", "B_paths")
                              for path in batch.get(key, [])])
-        self.progress.advance(sum(all_))
-        self.bar.update(sum(all_))
+        self.progress.advance(sum(everyone))
+        self.bar.update(sum(everyone))
         self.in_step = False
 
     def train_on(self, batch: dict[str, Any]) -> None:
@@ -319,6 +320,8 @@ def main(argv: Sequence[str]) -> int:
     ignore_save_requests()
     with explained(LESS_MEMORY):
         opt = TrainOptions().parse(argv)
+        if opt.device.type == "cpu":
+            keep_freed_memory()
         with joined(opt.device):
             opt.seed = from_main(lambda: opt.seed)
             train(opt)

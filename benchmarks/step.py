@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_
 from networks import convolution
 from options.train_options import TrainOptions
 from util.guard import Guard
+from util.memory import keep_freed_memory
 
 VARIANTS = {
     "plain": "--amp off --compile off --cuda_graph off",
@@ -115,9 +116,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", default="auto")
     opt = parser.parse_args()
-    variants = []
-    for name in VARIANTS:
-        variants.append(Variant(name, opt))
+    keep_freed_memory()
+    variants = [Variant(name, opt) for name in VARIANTS]
     device = variants[0].opt.device
     with plain(), FlopCounterMode(display=False) as counter:
         variants[0].step()
@@ -128,10 +128,7 @@ def main() -> None:
         for variant in variants:
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            if variant.name == "plain":
-                with plain():
-                    spent = seconds(variant.step, device)
-            else:
+            with plain() if variant.name == "plain" else nullcontext():
                 spent = seconds(variant.step, device)
             if device.type == "cuda":
                 memory[variant.name] = torch.cuda.max_memory_allocated() / 2 ** 30

@@ -1,38 +1,39 @@
 """What every model plugin shares. See docs/model_plugin.md for how to write one."""
 
-import inspect
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from models import execution
 from models.schedule import get_scheduler, restore_scheduler
 from networks.architecture import differences
-from networks.footprint import activation_bytes, state_bytes
 from networks.inference import translating
 from networks.layers import check_size
-from networks.sync_batch_norm import synchronise
-from networks.tuning import compilable, compile_parts, normalised, times, tune
 from util import checkpoint
-from util.device import pick_precision
 from util.distributed import from_main, gathered, rank, world_size
-from util.errors import UsageError
+from util.errors import UsageError, one_line
 from util.guard import fuse
 from util.image_pool import ImagePool
-from util.memory import GIB, LESS_MEMORY, free_memory
 from util.notices import notice, tell
 from util.run_files import STATE, checkpoint_tag, network_file, run_folder
 from util.seed import derive, random_states, restore_random_states, seed_all
 
-COMPILING_PAYS = {True: 300, False: 3000}  # training or not: images of 256x256, with 64 channels in the first layer
+
+class MicroBatch(NamedTuple):
+    """Which part of a step a batch is, with --accumulate; alone it is all of it."""
+
+    first: bool = True
+    share: float = 1.0   # of the step's images in this process
+    last: bool = True
 
 
 class BaseModel(nn.Module, ABC):
@@ -48,9 +49,10 @@ class BaseModel(nn.Module, ABC):
         return parser
 
     one_sided = True       # whether --model test can stand in for it: its images are ordinary ones
-    capturable = False     # whether a step does the same at each call but for its inputs: no Python state changes in it
+    capturable = False     # whether a step is the same but for its inputs: no Python state changes; not inherited
     planned_images = 0     # what a script will put through the model, for --compile auto
     planned_size: tuple[int, int] | None = None  # (width, height) of all of them, where it is one
+    passes: dict[str, int] = {}  # network -> batches whose activations it keeps at the peak of a step; 1 unless named
 
     def __init__(self, opt):
         super().__init__()
@@ -68,7 +70,7 @@ class BaseModel(nn.Module, ABC):
         self.metric = 0.0
         self.progress: dict[str, Any] = {}
         self._saved_schedulers: list[dict[str, Any]] = []
-        self.micro_batch = (True, 1.0, True)  # first of its step, its share of the step's images, last of its step
+        self.micro_batch = MicroBatch()
         self.scalers: dict[str, torch.amp.GradScaler] = {}
 
     # What a plugin writes.
@@ -112,13 +114,13 @@ class BaseModel(nn.Module, ABC):
     def minimize(self, name: str, loss: Tensor) -> None:
         """One step of `optimizer_<name>` down the gradient of `loss`; with --accumulate, of the mean over batches."""
         optimizer = getattr(self, f"optimizer_{name}")
-        first, share, last = self.micro_batch
-        if first:
+        part = self.micro_batch
+        if part.first:
             optimizer.zero_grad()
-        loss = loss * (share + (loss - loss).detach())  # NaN where it is not finite: the guard sees gradients only
+        loss = loss * (part.share + (loss - loss).detach())  # NaN where it is not finite: the guard sees gradients only
         scaler = self.scalers.get(name)
         (scaler.scale(loss) if scaler else loss).backward()
-        if last:
+        if part.last:
             if scaler:
                 scaler.unscale_(optimizer)
             optimizer.step()  # the guard skips it where a scaled gradient overflowed
@@ -146,9 +148,9 @@ class BaseModel(nn.Module, ABC):
         Raises UsageError when a checkpoint is missing, truncated or of another architecture.
         """
         if self.isTrain:
-            self.tell_memory(opt)
+            execution.tell_memory(self, opt)
         self.to(self.device)
-        self.tune(opt)
+        compiled = execution.prepare(self, opt)
         if self.isTrain:
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
             for optimizer in self.named_optimizers().values():
@@ -158,88 +160,7 @@ class BaseModel(nn.Module, ABC):
         elif opt.continue_train:
             self.resume()
         self.print_networks(opt.verbose)
-        self.report_compilation()
-
-    def tune(self, opt) -> None:
-        """Precision, memory layout, recomputation and compilation, as the options say.
-
-        Raises UsageError for what a plugin that takes its optimizer steps itself can't have.
-        """
-        precision = pick_precision(getattr(opt, "amp", "off"), self.device)
-        self._refuse_own_steps(opt, precision)
-        images = self.planned_images * getattr(opt, "ngf", 64) / 64
-        if self.planned_size:
-            images *= self.planned_size[0] * self.planned_size[1] / 256 ** 2
-        wish = getattr(opt, "compile", "off")
-        pays = self.planned_size is not None and images >= COMPILING_PAYS[self.isTrain]
-        self.compiled = wish == "on" or (wish == "auto" and pays and self.device.type != "mps")
-        for net in self.networks().values():
-            if world_size() > 1:
-                synchronise(net)
-            compiled = self.compiled and compilable(net, self.device)
-            if compiled:
-                compile_parts(net)
-            if compiled or self.device.type == "cuda":
-                for parameter in net.parameters():
-                    if parameter.dim() == 4:
-                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-            fast = self.device.type == "cuda" or (self.device.type == "cpu" and (compiled or precision is not None))
-            steady = normalised(net) or opt.amp != "auto"  # without a norm, bf16 makes some trainings diverge
-            tune(net, precision if steady else None, channels_last=fast, recompute=getattr(opt, "checkpoint_activations", False))
-        if self.isTrain and precision == torch.float16:
-            self.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(self.device.type)
-                            for name in self.named_optimizers()}
-
-    passes: dict[str, int] = {}  # network -> batches whose activations it keeps at the peak of a step; 1 unless named
-
-    def tell_memory(self, opt) -> None:
-        """Estimate the peak of a step, before the first one, and say so where it will not fit."""
-        if self.planned_size is None:
-            return
-        width, height = self.planned_size
-        size = 2 if pick_precision(getattr(opt, "amp", "off"), self.device) else 4  # bytes of a value
-        states = activations = 0
-        try:
-            for name, net in self.networks().items():
-                channels = getattr(net, "arguments", {})["input_nc"]
-                kept = activation_bytes(net, (opt.batch_size, channels, height, width)) * size // 4
-                activations += kept * (1 if opt.checkpoint_activations else self.passes.get(name, 1))
-                states += state_bytes(net)
-        except Exception:  # not of define_G or define_D, or it does not run on shapes alone
-            return
-        activations += activations // 2  # and what passes through without being kept
-        need, free = (states + activations) / GIB, free_memory(self.device) / GIB
-        tell(f"memory of a step: about {need:.1f} GiB, {activations / GIB:.1f} of them activations")
-        if free and need > free:
-            notice("memory", f"only {free:.1f} GiB are free; what helps, in this order: {', '.join(LESS_MEMORY)}")
-
-    def _refuse_own_steps(self, opt, precision: torch.dtype | None) -> None:
-        wished = [name for name, wish in (("--amp fp16", precision == torch.float16),
-                                          ("--accumulate", getattr(opt, "accumulate", 1) > 1)) if wish]
-        mine = type(self).__mro__[:type(self).__mro__.index(BaseModel)]
-        if wished and any("step" in function.__code__.co_names for cls in mine for function in vars(cls).values()
-                          if inspect.isfunction(function)):
-            raise UsageError(f"{wished[0]} needs a model whose steps are taken by self.minimize(name, loss); "
-                             f"{type(self).__name__} calls step() itself")
-
-    def report_compilation(self) -> None:
-        """Compile now, and tell what it costs and gains; without a compiler, or where it fails, nothing is compiled."""
-        name, net = next(((name, net) for name, net in self.networks().items()
-                          if self.compiled and compilable(net, self.device)), ("", None))
-        if net is None:
-            return
-        width, height = self.planned_size or (256, 256)
-        channels = getattr(net, "arguments", {}).get("input_nc", self.opt.input_nc)
-        try:
-            with torch.set_grad_enabled(self.isTrain):
-                spent, compiled, without = times(net, torch.zeros(self.opt.batch_size, channels, height, width,
-                                                                  device=self.device))
-        except Exception as error:  # of a compiler, which may be missing, too old or confused
-            reason = " ".join(str(error).split())[:200]
-            torch.compiler.set_stance("force_eager")
-            notice("compile", f"networks are not compiled ({reason}); --compile off says that it need not be tried")
-            return
-        tell(f"compiled in {spent:.0f} s: a pass of network {name} takes {compiled:.3f} s instead of {without:.3f} s")
+        execution.compile_now(self, compiled)
 
     def eval(self) -> "BaseModel":
         """Evaluation mode, also for a plugin with a `train` of its own."""
@@ -448,5 +369,5 @@ def load_network(net: nn.Module, state: Any, path: str | Path) -> None:
         net.load_state_dict(state)
     except RuntimeError as error:
         reasons = differences(state, getattr(net, "arguments", {}))
-        hint = f"it was trained with {', '.join(reasons)}" if reasons else " ".join(str(error).split())[:300]
+        hint = f"it was trained with {', '.join(reasons)}" if reasons else one_line(error, 300)
         raise UsageError(f"{path} does not fit the network: {hint}") from error

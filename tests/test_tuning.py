@@ -9,7 +9,7 @@ from conftest import ROOT, equal, run_on, run_train, train_options, weights
 from torch import nn
 
 from models import create_model
-from models.base_model import BaseModel, align_state
+from models.base_model import MicroBatch, align_state
 from networks import convolution, define_D, define_G
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
@@ -180,7 +180,7 @@ def one_step(opt, batches, double=True):
     model.setup(opt)
     sizes = [len(batch["A"]) for batch in batches]
     for i, batch in enumerate(batches):
-        model.micro_batch = (i == 0, sizes[i] / sum(sizes), i == len(batches) - 1)
+        model.micro_batch = MicroBatch(i == 0, sizes[i] / sum(sizes), i == len(batches) - 1)
         model.set_input(batch)
         model.optimize_parameters()
     return {f"{n}.{k}": v for n, net in model.networks().items() for k, v in net.state_dict().items()}, model
@@ -289,8 +289,8 @@ def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("no\ncompiler")
 
-    monkeypatch.setattr("models.base_model.times", broken)
-    monkeypatch.setattr("models.base_model.compile_parts", lambda net: None)
+    monkeypatch.setattr("models.execution.times", broken)
+    monkeypatch.setattr("models.execution.compile_parts", lambda net: None)
     opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "on")
     try:
         create_model(opt).setup(opt)
@@ -302,8 +302,8 @@ def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
 @pytest.mark.parametrize(("images_planned", "expected"), [(10, False), (10**6, True)])
 def test_compilation_is_for_runs_that_repay_it(images_planned, expected, monkeypatch):
     compiled = []
-    monkeypatch.setattr("models.base_model.compile_parts", lambda net: compiled.append(net))
-    monkeypatch.setattr(BaseModel, "report_compilation", lambda self: None)
+    monkeypatch.setattr("models.execution.compile_parts", lambda net: compiled.append(net))
+    monkeypatch.setattr("models.execution.compile_now", lambda model, nets: None)
     opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "auto")
     model = create_model(opt)
     model.planned_images, model.planned_size = images_planned, (64, 64)
