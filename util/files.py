@@ -14,8 +14,11 @@ UNFINISHED = re.compile(r"\.\d+-\d+\.tmp")
 
 
 @contextmanager
-def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Open a file beside `path` that takes its place when the block ends, so a reader sees the old one or the new."""
+def atomic(path: str | Path, mode: str = "w", lasting: bool = True) -> Iterator[IO]:
+    """Open a file beside `path` that takes its place when the block ends, so a reader sees the old one or the new.
+
+    A lasting one is on the disk by then, also if the machine dies.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")  # short: the name may be as long as allowed
@@ -23,7 +26,8 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
         with open(beside, mode, **({} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"})) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

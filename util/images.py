@@ -11,6 +11,7 @@ from PIL import Image
 from util.errors import UsageError
 from util.files import atomic
 
+QUICK = 1  # of PNG: a fifth of the time, files a twentieth larger
 DEPTHS = ("uint8", "uint16", "float32")
 
 
@@ -78,13 +79,14 @@ def save_image(image: np.ndarray, path: str | Path, aspect_ratio: float = 1.0) -
     if aspect_ratio != 1.0:
         width, height = round(width * max(1, aspect_ratio)), round(height / min(1, aspect_ratio))
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    with atomic(path, "wb") as file:
-        picture.save(file, format=Image.registered_extensions().get(Path(path).suffix.lower(), "PNG"))
+    with atomic(path, "wb", lasting=False) as file:  # it can be made again
+        picture.save(file, format=Image.registered_extensions().get(Path(path).suffix.lower(), "PNG"),
+                     compress_level=QUICK)
 
 
 def save_exact(array: np.ndarray, path: str | Path) -> None:
     """Write (H, W, C) of any depth as .npy or .tif, by the path's ending."""
-    with atomic(path, "wb") as file:
+    with atomic(path, "wb", lasting=False) as file:
         if Path(path).suffix == ".npy":
             np.save(file, array)
         else:

@@ -57,8 +57,9 @@ def available_memory() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep large blocks that are freed, where it is glibc: each step asks for the same ones again, and
-    fresh ones cost a page fault for every 4 KiB.
+    """Have glibc, where it is the C library, keep large blocks that are freed.
+
+    Each step asks for the same ones again, and fresh ones cost a page fault for every 4 KiB.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
