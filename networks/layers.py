@@ -47,8 +47,9 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             variance, mean = torch.var_mean(values, (2, 3), correction=0, keepdim=True)
             y = (values - mean) * torch.rsqrt(variance + self.eps)
             return (y if self.weight is None else y * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-        return torch.cat([F.batch_norm(image, None, None, self.weight, self.bias, training=True, eps=self.eps)
-                          for image in x.split(1)])
+        images = [F.batch_norm(image, None, None, self.weight, self.bias, training=True, eps=self.eps)
+                  for image in x.split(1)]
+        return images[0] if len(images) == 1 else torch.cat(images)
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):

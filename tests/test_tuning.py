@@ -73,6 +73,8 @@ def test_instance_norm_is_right_in_every_layout(n, x_layout, g_layout):
     gradient, = torch.autograd.grad(found, x, g.contiguous(memory_format=g_layout))
     torch.testing.assert_close(found.double(), y, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(InstanceNorm2d(8)(x), found, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 3])
