@@ -14,7 +14,7 @@ from util.errors import UsageError, one_line
 from util.memory import GIB, LESS_MEMORY, free_memory
 from util.notices import notice, tell
 
-COMPILING_PAYS = {True: 300, False: 3000}  # training or not: images of 256x256, with 64 channels in the first layer
+COMPILING_PAYS = {True: 300, False: 1000}  # training or not: images of 256x256, with 64 channels in the first layer
 
 
 def prepare(model, opt) -> list[nn.Module]:
