@@ -7,7 +7,7 @@ from torch import nn
 
 from networks.footprint import activation_bytes, state_bytes
 from networks.sync_batch_norm import synchronise
-from networks.tuning import compilable, compile_parts, normalised, times, tune
+from networks.tuning import compilable, compile_parts, times, tune
 from util.device import pick_precision
 from util.distributed import world_size
 from util.errors import UsageError, one_line
@@ -22,14 +22,11 @@ def prepare(model, opt) -> list[nn.Module]:
 
     Raises UsageError for what a plugin that takes its optimizer steps itself can't have.
     """
-    amp = getattr(opt, "amp", "off")
-    precision = pick_precision(amp, model.device)
+    precision = pick_precision(getattr(opt, "amp", "off"), model.device)
     on_cuda, on_cpu = model.device.type == "cuda", model.device.type == "cpu"
     _refuse_own_steps(model, opt, precision)
     compiled = [net for net in model.networks().values() if _repays(model, opt) and compilable(net, model.device)]
     for net in model.networks().values():
-        steady = normalised(net) or amp != "auto"  # without a norm, bf16 makes some trainings diverge
-        own = precision if steady else None
         here = any(net is other for other in compiled)
         if world_size() > 1:
             synchronise(net)
@@ -39,8 +36,8 @@ def prepare(model, opt) -> list[nn.Module]:
             for parameter in net.parameters():
                 if parameter.dim() == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        channels_last = on_cuda or (on_cpu and (here or own is not None))
-        tune(net, own, channels_last, recompute=getattr(opt, "checkpoint_activations", False))
+        channels_last = on_cuda or (on_cpu and (here or precision is not None))
+        tune(net, precision, channels_last, recompute=getattr(opt, "checkpoint_activations", False))
     if model.isTrain and precision == torch.float16:
         model.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(model.device.type)
                          for name in model.named_optimizers()}

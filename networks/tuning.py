@@ -54,11 +54,6 @@ def _calls_instance_norm(net: nn.Module) -> bool:
                for function in vars(cls).values() if hasattr(function, "__code__"))
 
 
-def normalised(net: nn.Module) -> bool:
-    """Whether a norm keeps the values inside a network in reach."""
-    return any("Norm" in type(module).__name__ for module in net.modules())
-
-
 def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:
     """(module, method) of what a network consists of: its own `parts()`, or all of it."""
     return net.parts() if hasattr(net, "parts") else [(net, "forward")]

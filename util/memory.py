@@ -50,9 +50,10 @@ def available_memory() -> int:
     except (OSError, StopIteration):  # not Linux
         names = getattr(os, "sysconf_names", {})
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if "SC_PHYS_PAGES" in names else 0
-    with contextlib.suppress(OSError, ValueError):  # of a container
+    with contextlib.suppress(OSError, ValueError, KeyError):  # of a container
         limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        limits.append(max(0, limit - used))
+        stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+        limits.append(max(0, limit - used + int(stat["inactive_file"])))  # what was read and may go
     return min(limits)
 
 
