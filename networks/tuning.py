@@ -36,8 +36,9 @@ def tune(net: nn.Module, precision: torch.dtype | None, channels_last: bool, rec
 
 def _at_the_boundary(forward: Callable, precision: torch.dtype | None, channels_last: bool, *args: Any,
                      **kwargs: Any) -> Any:
-    layout = torch.channels_last if channels_last else torch.preserve_format
-    args = [x.contiguous(memory_format=layout) if torch.is_tensor(x) and x.dim() == 4 else x for x in args]
+    if channels_last:
+        args = tuple(x.contiguous(memory_format=torch.channels_last) if torch.is_tensor(x) and x.dim() == 4 else x
+                     for x in args)
     if precision is None:
         return forward(*args, **kwargs)
     kind = next((x.device.type for x in args if torch.is_tensor(x)), "cpu")

@@ -285,6 +285,9 @@ def test_raw_instance_norm_of_a_plugin_is_mended_and_bare_calls_keep_their_layou
     tune(bare, None, channels_last=True, recompute=False)
     bare(images())
     assert not bare[0].seen
+    tune(bare, torch.bfloat16, channels_last=True, recompute=False)
+    assert bare(images()).dtype == torch.float32
+    assert not bare[0].seen
 
 
 def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
