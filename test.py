@@ -158,7 +158,8 @@ def result_name(path: str, roots: list[str]) -> str:
     path = Path(path)
     root = next((root for root in roots if path.is_relative_to(root)), path.parent)
     relative = path.relative_to(root)
-    shared = image_stems(path.parent, path.parent.stat().st_mtime_ns)[path.stem] > 1
+    folder = path.parent  # which need not exist: a dataset may make its images
+    shared = folder.is_dir() and image_stems(folder, folder.stat().st_mtime_ns)[path.stem] > 1
     return str(relative if shared else relative.with_suffix(""))
 
 

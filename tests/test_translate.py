@@ -1,5 +1,6 @@
 """test.py: one-sided, sizes, depths, names, and independence of the batch."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import cli, picture, run_test, run_train, write
+from conftest import ROOT, cli, picture, run_test, run_train, write
 from PIL import Image
 
 from networks import define_G
@@ -129,6 +130,13 @@ def test_results_do_not_depend_on_batch_order_or_threads(strips):
         difference = pixels("one" / folder / f"{i}_fake.png") - pixels("two" / folder / f"{i}_fake.png")
         assert abs(difference).max() <= 1
     assert abs(pixels("one" / folder / "3_fake.png") - pixels("three" / folder / "3_fake.png")).max() <= 1
+
+
+def test_an_image_that_is_no_file_has_a_name_too():
+    spec = importlib.util.spec_from_file_location("test_script", ROOT / "test.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.result_name("made/up/a.png", ["made"]) == "up/a"
 
 
 def test_names_mirror_the_tree_and_never_meet(strips):
