@@ -26,7 +26,7 @@ from util.errors import UsageError
 from util.files import inside
 from util.html import HTML
 from util.images import ValueRange, save_exact, save_image, tensor2im
-from util.memory import explained
+from util.memory import explained, keep_freed_memory
 from util.notices import say, tell
 from util.run_files import checkpoint_tag
 
@@ -70,8 +70,9 @@ def translate(opt, loader: Loader, model: BaseModel, folder: Path) -> dict[str, 
     rows: dict[str, Row] = {}
     writing: deque[Future[dict[str, Row]]] = deque()
     writers = os.cpu_count() or 1
-    with ThreadPoolExecutor(writers) as pool, tqdm(total=len(loader), unit="img",
-                                                   disable=None if is_main() else True) as bar:
+    weights_stay_cast = torch.autocast(model.device.type, enabled=False)  # by the outermost autocast, till it ends
+    with weights_stay_cast, ThreadPoolExecutor(writers) as pool, tqdm(total=len(loader), unit="img",
+                                                                      disable=None if is_main() else True) as bar:
         for batch in loader:
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             model.set_input(batch)
@@ -174,6 +175,8 @@ def main(argv: Sequence[str]) -> int:
     with explained(("--batch_size 1", "a smaller --crop_size or --load_size with another --preprocess than none",
                     "--device cpu")):
         opt = TestOptions().parse(argv)
+        if opt.device.type == "cpu":
+            keep_freed_memory()
         with joined(opt.device):
             return test(opt)
 

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from networks.footprint import activation_bytes, state_bytes
-from networks.sync_batch_norm import synchronise
 from networks.tuning import compilable, compile_parts, times, tune
 from util.device import pick_precision
 from util.distributed import world_size
@@ -29,6 +28,8 @@ def prepare(model, opt) -> list[nn.Module]:
     for net in model.networks().values():
         here = any(net is other for other in compiled)
         if world_size() > 1:
+            from networks.sync_batch_norm import synchronise  # with the compiler, whose import takes a second
+
             synchronise(net)
         if here:
             compile_parts(net)

@@ -53,11 +53,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):
-    """torch's own; compiled, it is put together from slices, whose gradient fuses better than that of a gather."""
+    """torch's own, in the precision of its input; compiled, it is put together from slices, whose gradient fuses better
+    than that of a gather.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
-            return super().forward(x)
+            with torch.autocast(x.device.type, enabled=False):  # which on a CPU pads in float32
+                return super().forward(x)
         left, right, above, below = self.padding
         x = torch.cat((x[..., 1:left + 1].flip(-1), x, x[..., -right - 1:-1].flip(-1)), -1)
         return torch.cat((x[..., 1:above + 1, :].flip(-2), x, x[..., -below - 1:-1, :].flip(-2)), -2)
