@@ -8,6 +8,7 @@ EXTRAS = {
     "visdom": ["visdom>=0.2.4"],
     "tensorboard": ["tensorboard>=2.15"],
     "wandb": ["wandb>=0.17"],
+    "metrics": ["torch-fidelity>=0.4", "torchmetrics>=1.4"],  # Inception and LPIPS, and the loading of their weights
 }
 
 setup(
@@ -26,12 +27,14 @@ setup(
         "numpy>=1.26",
         "dominate>=2.9",
         "scikit-image>=0.24",
+        "scipy>=1.15",  # which scikit-image brings
         "tifffile>=2024.1",
         "tqdm>=4.66",
         "PyYAML>=6.0",
     ],
     extras_require={
         **EXTRAS,
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.5", *EXTRAS["visdom"], *EXTRAS["tensorboard"]],
+        "test": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.5", *EXTRAS["visdom"], *EXTRAS["tensorboard"],
+                 *EXTRAS["metrics"]],
     },
 )

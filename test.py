@@ -19,6 +19,7 @@ from data.image_folder import is_image_file
 from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
+from models.validation import add_translations, follow
 from options.test_options import TestOptions
 from util.cli import run
 from util.distributed import gathered, is_main, joined, world_size
@@ -27,6 +28,8 @@ from util.files import inside
 from util.html import HTML
 from util.images import ValueRange, save_exact, save_image, tensor2im
 from util.memory import explained, keep_freed_memory
+from util.metrics.report import table, write_metrics
+from util.metrics.scores import Figure, Scores, choose
 from util.notices import say, tell
 from util.run_files import checkpoint_tag
 
@@ -44,15 +47,22 @@ def test(opt) -> int:
             tell(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their "
                  f"size")
         page = HTML(results_folder(opt), f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
-        rows = translate(opt, loader, model, page.img_dir)
+        model.paired = loader.dataset.paired
+        wanted = choose(opt.metrics, opt.metric_weights)
+        scores = Scores(wanted, opt.device, opt.metric_weights) if wanted else None
+        rows = translate(opt, loader, model, page.img_dir, scores)
+    parts = gathered(scores.parts() if scores else None)
     rows = {name: files for part in gathered(rows) for name, files in part.items()}
     errors = {path: error for part in gathered(loader.errors) for path, error in part.items()}
     if not is_main():
         return 0
-    for name, files in sorted(rows.items(), key=lambda row: natural(row[0])):
-        page.add_header(name)
-        shown, exact = zip(*files.values(), strict=True)
-        page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
+    rows = dict(sorted(rows.items(), key=lambda row: natural(row[0])))
+    if scores:
+        scores.merge(parts)
+        add_scored(opt, page, rows, scores)
+    else:
+        for name in rows:
+            add_row(opt, page, name, rows[name])
     if rows:
         page.save()
     for error in errors.values():
@@ -62,10 +72,39 @@ def test(opt) -> int:
     return int(bool(errors))
 
 
+def add_row(opt, page: HTML, name: str, files: "Row", scores: str = "") -> None:
+    """The pictures of an image, with its scores in the heading."""
+    page.add_header(f"{name} {scores}")
+    shown, exact = zip(*files.values(), strict=True)
+    page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
+
+
+def add_scored(opt, page: HTML, rows: "dict[str, Row]", scores: Scores) -> None:
+    """Write the metrics, show them, and let the page be sorted by the one that is followed."""
+    figures = scores.figures()
+    if not figures:
+        say(f"no metric: --model {opt.model} has no true images here; a model of pairs or of both domains has them, or "
+            f"python -m util.metrics OUTPUTS TRUTHS")
+    write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in rows if name in scores.rows},
+                  name=opt.name, phase=opt.phase, checkpoint=checkpoint_tag(opt), average=opt.ema)
+    page.add(table({opt.name: figures}))
+    for key, figure in figures.items():
+        tell(f"{key}: {figure}")
+    for name, _ in zip(rows, page.sortable([cost_of(scores.rows.get(name, {})) for name in rows]), strict=True):
+        values = scores.rows.get(name, {})
+        add_row(opt, page, name, rows[name], " ".join(f"{key} {value:.4g}" for key, value in values.items()))
+
+
+def cost_of(row: dict[str, float]) -> float:
+    """By what images are sorted, smaller where it is better."""
+    found = follow({key: Figure(value, value, value, 1) for key, value in row.items()}, "auto")
+    return found.cost if found else 0.0
+
+
 Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
 
 
-def translate(opt, loader: Loader, model: BaseModel, folder: Path) -> dict[str, Row]:
+def translate(opt, loader: Loader, model: BaseModel, folder: Path, scores: Scores | None = None) -> dict[str, Row]:
     """Translate every image while earlier ones are written; returns result name -> its files."""
     rows: dict[str, Row] = {}
     writing: deque[Future[dict[str, Row]]] = deque()
@@ -80,6 +119,8 @@ def translate(opt, loader: Loader, model: BaseModel, folder: Path) -> dict[str, 
             names, paths = result_names(opt, model, batch, loader.dataset.roots), model.get_image_paths()
             visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
                        for label, value in model.get_current_visuals().items()}
+            if scores:
+                add_translations(scores, model, names)
             domains = {label: model.visual_domain(label) for label in visuals}
             writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains))
             if len(writing) > 2 * writers:

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import create_dataset
+from data import create_dataset, create_validation_dataset
 from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
 from models.base_model import MicroBatch
 from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from models.fine_tuning import init_from
+from models.validation import Validation, best_of, explain_off, follow
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
@@ -25,6 +26,7 @@ from util.distributed import from_main, is_main, joined, largest, rank, share, s
 from util.errors import UsageError
 from util.files import remove_unfinished
 from util.guard import Guard
+from util.health import Health
 from util.images import tensor2im
 from util.lock import RunLock
 from util.memory import LESS_MEMORY, explained, keep_freed_memory, peak
@@ -65,14 +67,20 @@ def train(opt) -> BaseModel:
                 tell(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a "
                      f"larger --n_epochs goes on")
                 return model
+            if opt.patience and progress.best.get("worse", 0) >= opt.patience:
+                tell(f"run {opt.name} stopped early, its best epoch is {progress.best['epoch']}; a larger --patience "
+                     f"goes on")
+                return model
             from_main(lambda: prepare_folder(opt, model))
+            held_out = create_validation_dataset(opt)
+            validation = held_out and Validation(opt, model, held_out, held_out.dataset.paired)
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
                  f"process {os.getpid()}{others}, {model.save_dir}")
             done = (progress.epoch - 1) * len(loader) + progress.iters
             with tqdm(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
                     make_sinks(opt, model.save_dir, bar, progress) as sinks:
-                Training(opt, loader, model, progress, bar, sinks).run()
+                Training(opt, loader, model, progress, bar, sinks, validation).run()
             tell(f"memory: {peak()}")
     return model
 
@@ -95,11 +103,13 @@ def record(opt, model: BaseModel) -> None:
 class Training:
     """The loop: epochs of steps, and what happens between two of them."""
 
-    def __init__(self, opt, loader: Loader, model: BaseModel, progress: Progress, bar: tqdm, sinks: Sinks):
-        self.opt, self.loader, self.model = opt, loader, model
+    def __init__(self, opt, loader: Loader, model: BaseModel, progress: Progress, bar: tqdm, sinks: Sinks,
+                 validation: Validation | None = None):
+        self.opt, self.loader, self.model, self.validation = opt, loader, model, validation
         self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
         self.bar, self.sinks = bar, sinks
         self.signals = Signals()
+        self.health = Health(opt.gan_mode, self.note)
         self.saver = Saver(self.save, opt.save_minutes)
         statistics = [b for net in model.networks().values() for b in net.buffers() if b.is_floating_point()]
         self.guard = Guard(opt.grad_clip, statistics)
@@ -109,6 +119,7 @@ class Training:
             notice("cuda graph", f"--cuda_graph on: steps are not captured, {reason}")
         self.restored_at = -1  # steps taken when the weights were last restored
         self.in_step = False
+        self.files: list[str] = []  # of the last step
         self.watch = Watchdog(opt.stall_minutes * 60, self.report_stall)
         if world_size() == 1:  # several stop together, after a step
             loader.workers.while_waiting = self.signals.check
@@ -155,8 +166,10 @@ class Training:
             model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             self.train_on(batch)
             self.progress.means.add(model.current_loss_tensors(), share.batch)
-        self.guard.end_step([path for batch in batches for key in ("A_paths", "B_paths")
-                             for path in batch.get(key, [])])
+        if model.average:
+            model.average.update()
+        self.files = [path for batch in batches for key in ("A_paths", "B_paths") for path in batch.get(key, [])]
+        self.guard.end_step(self.files)
         self.progress.advance(sum(everyone))
         self.bar.update(sum(everyone))
         self.in_step = False
@@ -201,7 +214,12 @@ class Training:
             self.check_numbers()
         if progress.due(opt.print_freq) or (epoch_ends and len(self.loader) < opt.print_freq):
             progress.lap()
-            self.sinks.scalars(progress, self.losses())
+            progress.learning_rate = self.model.learning_rate()
+            losses = self.losses()
+            self.sinks.scalars(progress, losses)
+            if is_main():
+                self.health.observe(self.model, losses, progress.epoch, self.loader.dataset.paired,
+                                    dict.fromkeys(self.files[:2]))
         self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
 
     def check_numbers(self) -> None:
@@ -249,11 +267,46 @@ class Training:
              f"for data {waiting:.0%} of the time{unusable}")
         if waiting > 0.2 and self.progress.waited > WAITED_LONG:
             notice("waiting", f"the steps wait for data {waiting:.0%} of the time; {quicker_data(self.opt)}")
-        model.update_learning_rate(sum(generator or means.values()) if means else None)
+        figure = sum(generator or means.values()) if means else None
+        model.update_learning_rate(self.validate() if self.validation else figure)
         self.progress.next_epoch()
         if epoch % self.opt.save_epoch_freq == 0 or epoch == self.last:
             self.save_numbered(epoch)
         self.saver.attempt()
+
+    def note(self, text: str) -> None:
+        """A sentence about the health of the training."""
+        say(text)
+        self.sinks.note(self.progress, text)
+
+    def validate(self) -> float | None:
+        """Every --val_freq epochs score the model and keep the best; returns what the plateau policy watches."""
+        opt, progress = self.opt, self.progress
+        if progress.epoch % opt.val_freq and progress.epoch != self.last:
+            return None
+        self.saver.attempt()  # a validation may take long, and must lose nothing
+        figures = self.validation(self.between_batches)
+        found = follow(figures, opt.best_metric)
+        progress.best, better = best_of(progress.best, found, progress.epoch)
+        told = "; ".join(f"{name} {figure}" for name, figure in figures.items())
+        best = f" The best by {found.name} is epoch {progress.best['epoch']}." if found else ""
+        tell(f"validation of epoch {progress.epoch}: {told}.{best}")
+        self.sinks.metrics(progress, {name: figure.value for name, figure in figures.items()}, better)
+        if found is None:
+            explain_off(opt.best_metric, figures)
+            return None
+        if better:
+            self.save_numbered("best")
+        if opt.patience and progress.best["worse"] >= opt.patience:
+            tell(f"no better validation {opt.patience} times (--patience): training stops")
+            self.last = progress.epoch
+        return found.cost
+
+    def between_batches(self) -> None:
+        """The training has not stalled; one process alone may stop here."""
+        self.watch.beat()
+        if world_size() == 1:
+            self.signals.check()
 
     def save_if_due(self) -> None:
         """Save `latest` by the count of images, by the clock, or because a signal asked."""

@@ -1,7 +1,11 @@
 """Dataset plugins: `data/<name>_dataset.py` defines the dataset `<name>`. Adding the file is the whole registration."""
 
+from argparse import Namespace
+
 from data.base_dataset import BaseDataset
 from data.loader import Loader
+from util.errors import UsageError
+from util.notices import tell
 from util.plugins import find_class
 
 
@@ -13,3 +17,20 @@ def find_dataset_using_name(dataset_name: str) -> type[BaseDataset]:
 def create_dataset(opt) -> Loader:
     """A loader over the dataset that `opt.dataset_mode` names."""
     return Loader(find_dataset_using_name(opt.dataset_mode)(opt), opt)
+
+
+def create_validation_dataset(opt) -> Loader | None:
+    """A loader over images that are not trained on, as test.py would read them; None and one line without any."""
+    if not opt.val_freq:
+        return None
+    held_out = opt.val_split > 0
+    values = {"isTrain": False, "serial_batches": True, "no_flip": True, "load_size": opt.crop_size,
+              "held_out": held_out, "max_dataset_size": opt.val_images, "phase": opt.phase if held_out else "val"}
+    try:
+        loader = create_dataset(Namespace(**{**vars(opt), **values}))
+        if held_out and not loader.dataset.roots:
+            raise UsageError(f"--dataset_mode {opt.dataset_mode} lists its files itself; --val_split can't part them")
+    except UsageError as error:
+        tell(f"no validation: {error}; --val_split 0.1 holds images of the training out")
+        return None
+    return loader

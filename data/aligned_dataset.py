@@ -12,6 +12,8 @@ from util.errors import ImageError, UsageError
 class AlignedDataset(BaseDataset):
     """Each sample is a pair; resize, crop and flip are the same for both images."""
 
+    paired = True
+
     def __init__(self, opt):
         super().__init__(opt)
         phase = opt.phase

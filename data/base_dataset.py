@@ -18,6 +18,7 @@ from data.transforms import Geometry, draw_geometry, get_params, get_transform, 
 from util.errors import ImageError, UsageError
 from util.images import ValueRange
 from util.notices import notice, tell
+from util.seed import derive
 
 __all__ = ["BaseDataset", "get_params", "get_transform"]
 
@@ -30,6 +31,7 @@ class BaseDataset(Dataset, ABC):
     A sample is {"A": (C, H, W) float32 in [-1, 1], "A_paths": str}, with "B" and "B_paths" where there is a B.
     """
 
+    paired = False                   # whether A and B of a sample show the same
     cache: PixelCache | None = None  # what a loader gives to a dataset that is read more than once
 
     @staticmethod
@@ -54,12 +56,20 @@ class BaseDataset(Dataset, ABC):
         """Read one sample; random choices may use `random`, NumPy or torch, which are seeded for it."""
 
     def list_images(self, folder: str | Path) -> list[str]:
-        """The images below a folder, sorted and counted aloud; raises UsageError when there is none."""
+        """The images below a folder, sorted and counted aloud, with --val_split only the part that is asked for.
+
+        Raises UsageError when there is none.
+        """
         paths = make_dataset(str(folder))
         if not paths:
             raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")
         self.roots.append(str(folder))
-        tell(f"{len(paths)} images in {folder}")
+        part = ""
+        if share := getattr(self.opt, "val_split", 0) if self.opt.isTrain or hasattr(self.opt, "held_out") else 0:
+            held_out = getattr(self.opt, "held_out", False)
+            paths = split(paths, folder, share, held_out)
+            part = ", held out" if held_out else f", {share:.0%} held out"
+        tell(f"{len(paths)} images in {folder}{part}")
         return paths
 
     def find_folders(self, *layouts: tuple[str, ...]) -> list[Path]:
@@ -161,3 +171,16 @@ class BaseDataset(Dataset, ABC):
                                  f"the lowest of domain {domain} (further ones too)")
             image = np.where(np.isfinite(image), image, np.float32(values.low))
         return values.to_tensor(geometry(image))
+
+
+def split(paths: list[str], folder: str | Path, share: float, held_out: bool) -> list[str]:
+    """The share of the images that is held out from training, or the rest: by name, so that partners stay together.
+
+    Raises UsageError when nothing would be left.
+    """
+    order = sorted(paths, key=lambda path: derive(Path(path).relative_to(folder).with_suffix("")))
+    cut = max(1, round(share * len(paths)))
+    if cut >= len(paths):
+        raise UsageError(f"--val_split {share} of the {len(paths)} images in {folder} leaves none to train on")
+    part = set(order[:cut]) if held_out else set(order[cut:])
+    return [path for path in paths if path in part]

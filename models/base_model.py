@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from models import execution
+from models.average import WeightAverage, is_averaged
 from models.schedule import get_scheduler, restore_scheduler
 from networks.architecture import differences
 from networks.inference import translating
@@ -24,7 +25,7 @@ from util.errors import UsageError, one_line
 from util.guard import fuse
 from util.image_pool import ImagePool
 from util.notices import notice, tell
-from util.run_files import STATE, checkpoint_tag, network_file, run_folder
+from util.run_files import AVERAGE, STATE, checkpoint_tag, network_file, run_folder
 from util.seed import derive, random_states, restore_random_states, seed_all
 
 
@@ -52,6 +53,7 @@ class BaseModel(nn.Module, ABC):
     capturable = False     # whether a step is the same but for its inputs: no Python state changes; not inherited
     planned_images = 0     # what a script will put through the model, for --compile auto
     planned_size: tuple[int, int] | None = None  # (width, height) of all of them, where it is one
+    paired = False         # whether real_X is the truth of fake_X: what scripts take from the dataset
     passes: dict[str, int] = {}  # network -> batches whose activations it keeps at the peak of a step; 1 unless named
 
     def __init__(self, opt):
@@ -72,6 +74,7 @@ class BaseModel(nn.Module, ABC):
         self._saved_schedulers: list[dict[str, Any]] = []
         self.micro_batch = MicroBatch()
         self.scalers: dict[str, torch.amp.GradScaler] = {}
+        self.average: WeightAverage | None = None  # with --ema
 
     # What a plugin writes.
 
@@ -155,6 +158,8 @@ class BaseModel(nn.Module, ABC):
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
             for optimizer in self.named_optimizers().values():
                 fuse(optimizer)
+            if getattr(opt, "ema", 0):
+                self.average = WeightAverage(self.networks(), opt.ema)
         if not self.isTrain:
             self.load_networks(checkpoint_tag(opt))
         elif opt.continue_train:
@@ -187,6 +192,12 @@ class BaseModel(nn.Module, ABC):
         source, target = self.domains()
         return target if name.endswith("_B") else source
 
+    def translations(self) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Name -> (output, truth or None), what metrics score after `test`: each visual fake_X, in [-1, 1]."""
+        outputs = {name: getattr(self, name, None) for name in self.visual_names if name.startswith("fake_")}
+        return {name: (output, getattr(self, f"real_{name.removeprefix('fake_')}", None) if self.paired else None)
+                for name, output in outputs.items() if torch.is_tensor(output)}
+
     def current_loss_tensors(self) -> dict[str, Tensor]:
         """The last value of each loss, on the device: reading it does not wait for the step."""
         values = {name: getattr(self, f"loss_{name}") for name in self.loss_names if hasattr(self, f"loss_{name}")}
@@ -197,11 +208,15 @@ class BaseModel(nn.Module, ABC):
         return {name: float(value) for name, value in self.current_loss_tensors().items()}
 
     def update_learning_rate(self, metric: float | None = None) -> None:
-        """End an epoch for the learning rates; `metric` (smaller is better) is what the plateau policy watches."""
+        """End an epoch for the learning rates; `metric` (smaller is better) is what the plateau policy watches.
+
+        Without a new one that policy waits.
+        """
         self.metric = self.metric if metric is None else metric
         for scheduler in self.schedulers:
             if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step(self.metric)
+                if metric is not None:
+                    scheduler.step(metric)
             else:
                 with warnings.catch_warnings():  # resumed at the end of an epoch: no step was taken before
                     warnings.filterwarnings("ignore", "Detected call of", UserWarning)
@@ -232,9 +247,12 @@ class BaseModel(nn.Module, ABC):
         return {**named, **listed}
 
     def network_state(self) -> dict[str, dict[str, Tensor]]:
-        """Name -> plain state_dict on the CPU."""
-        return {name: {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-                for name, net in self.networks().items()}
+        """Name -> plain state_dict on the CPU; the average of a generator is `<name>_ema`."""
+        states = {name: plain_state(net) for name, net in self.networks().items()}
+        if self.average:
+            with self.average.in_place():
+                states |= {name + AVERAGE: plain_state(self.networks()[name]) for name in self.average.names}
+        return states
 
     def is_finite(self) -> bool:
         """Whether all weights and statistics are; waits for the device."""
@@ -242,14 +260,17 @@ class BaseModel(nn.Module, ABC):
                    for value in net.state_dict().values())
 
     def save_networks(self, tag: str | int) -> None:
-        """Write `<tag>_net_<name>.pth` for each network."""
+        """Write `<tag>_net_<name>.pth` for each network and, with --ema, average."""
         from_main(lambda: [checkpoint.save(state, network_file(self.save_dir, tag, name))
                            for name, state in self.network_state().items()] and None)
 
     def load_networks(self, tag: str | int) -> None:
-        """Read `<tag>_net_<name>.pth` for each network; raises UsageError, naming the option behind a mismatch."""
+        """Read `<tag>_net_<name>.pth` for each network, or a test with --ema the average; raises UsageError, naming the
+        option behind a mismatch.
+        """
+        averages = not self.isTrain and getattr(self.opt, "ema", False)
         for name, net in self.networks().items():
-            path = network_file(self.save_dir, tag, name)
+            path = network_file(self.save_dir, tag, name + AVERAGE if averages and is_averaged(name) else name)
             load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
             tell(f"loaded {path}")
 
@@ -265,6 +286,7 @@ class BaseModel(nn.Module, ABC):
             "other_processes": own[1:],
             "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "metric": float(self.metric),
+            "averaged": self.average.steps if self.average else 0,
             "progress": progress,
         }, self._state_file()))
 
@@ -298,6 +320,7 @@ class BaseModel(nn.Module, ABC):
         try:
             for name, net in self.networks().items():
                 load_network(net, state["networks"][name], path)
+            self._restore_average(state, path)
             for name, optimizer in self.named_optimizers().items():
                 groups = optimizer.state_dict()["param_groups"]  # rates and betas are what the options say now
                 optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
@@ -313,6 +336,13 @@ class BaseModel(nn.Module, ABC):
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
                              f"version? If so, {networks_alone}") from error
+
+    def _restore_average(self, state: dict[str, Any], path: Path) -> None:
+        if self.average and state.get("averaged"):
+            self.average.steps = state["averaged"]
+            with self.average.in_place():
+                for name in self.average.names:
+                    load_network(self.networks()[name], state["networks"][name + AVERAGE], path)
 
     def _state_file(self) -> Path:
         return Path(self.save_dir) / STATE
@@ -351,6 +381,11 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
+
+
+def plain_state(net: nn.Module) -> dict[str, Tensor]:
+    """A state_dict of its own memory on the CPU."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in net.state_dict().items()}
 
 
 def align_state(optimizer: Optimizer) -> None:

@@ -93,6 +93,11 @@ class CycleGANModel(BaseModel):
         loss_B, _ = self.criterionGAN.discriminator(self.netD_B, self.real_A, self.pool_A.query(self.fake_A))
         return self.record(D_A=loss_A, D_B=loss_B)
 
+    def translations(self) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """And the way back, whose truth is where it started: the cycle error."""
+        cycles = {f"rec_{domain}": (getattr(self, f"rec_{domain}"), getattr(self, f"real_{domain}")) for domain in "AB"}
+        return super().translations() | {name: pair for name, pair in cycles.items() if pair[1] is not None}
+
     def visual_domain(self, name: str) -> str:
         """idt_A is made by G_A, so it is an image of B."""
         return super().visual_domain({"idt_A": "idt_B", "idt_B": "idt_A"}.get(name, name))

@@ -24,7 +24,7 @@ from util.images import DEPTHS
 from util.notices import notice
 from util.plugins import add_plugin_dir, plugin_names
 from util.seed import derive
-from util.types import natural, not_negative, number_or_inf, positive, seed, size
+from util.types import natural, not_negative, number_or_inf, positive, seed, size, words
 
 
 class BaseOptions(ABC):
@@ -83,6 +83,9 @@ class BaseOptions(ABC):
         add("--epoch", default="latest", help="which checkpoint to load: latest or an epoch")
         add("--load_iter", type=natural, default="0", help="load iter_N instead, if above 0")
         add("--phase", default="train" if self.is_train else "test", help="train, val, test: part of folder names")
+        add("--metrics", type=words, default="auto" if self.is_train else "",
+            help="what to score, with commas; auto: l1,psnr,ssim,colours,swd, and lpips,fid,kid where weights are")
+        add("--metric_weights", default=None, help="file or folder of pretrained weights for lpips, fid and kid")
         add("--display_winsize", type=positive, default=256, help="width of the pictures on a page")
         add("--use_wandb", action="store_true", help="log to Weights and Biases (extra: wandb)")
         add("--wandb_project_name", default="CycleGAN-and-pix2pix", help="wandb project")
@@ -136,7 +139,7 @@ class BaseOptions(ABC):
             values["plugin_dir"] = record["options"]["plugin_dir"] = None
         first = so_far()
         if first.plugin_dir:
-            add_plugin_dir(first.plugin_dir, "models", "data")
+            add_plugin_dir(first.plugin_dir, "models", "data", "util.metrics")
         model = first.model
         trained = None if self.is_train else import_recorded_model(record)
         if model == "test" and trained is not None and not trained.one_sided:

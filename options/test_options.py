@@ -25,6 +25,7 @@ class TestOptions(BaseOptions):
         add = parser.add_argument
         add("--results_dir", default="./results/", help="folder of the results")
         add("--num_test", type=number_or_inf, default=float("inf"), help="how many images to translate")
+        add("--ema", action="store_true", help="translate with the average that --ema kept in training")
         add("--eval", action="store_true", help="running statistics of batch norm, no dropout")
         add("--aspect_ratio", type=ratio, default=1.0, help="width / height of the written images, relative to what "
                                                             "the network made")

@@ -9,6 +9,7 @@ from networks import OBJECTIVES
 from options.base_options import BaseOptions
 from options.parser import Parser
 from util.errors import UsageError
+from util.metrics import find_metrics
 from util.types import fraction, natural, not_negative, positive
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
@@ -40,6 +41,17 @@ class TrainOptions(BaseOptions):
         add("--save_epoch_freq", type=positive, default=5, help="epochs between numbered checkpoints")
         add("--save_by_iter", action="store_true", help="keep the saves between epochs, as iter_N")
         add("--keep", type=natural, default=0, help="numbered checkpoints to keep, the newest; 0 keeps all")
+
+        add("--val_freq", type=natural, default=5, help="epochs between validations; 0 turns them off")
+        add("--val_split", type=fraction, default=0, help="share of the training images that is held out for them, "
+                                                          "instead of the phase val")
+        add("--val_images", type=positive, default=500, help="images to validate on, at most")
+        add("--best_metric", default="auto", help="what best_net_*.pth and --lr_policy plateau follow: a metric, or "
+                                                  "that of an output (fake_B/ssim); auto: lpips or l1, else kid or swd")
+        add("--patience", type=natural, default=0, help="validations without a better one after which training stops; "
+                                                        "0: it does not")
+        add("--ema", type=fraction, default=0, help="keep an average of the generators, with this decay (0.999); it is "
+                                                    "validated, and saved as *_ema.pth; 0 turns it off")
 
         add("--accumulate", type=positive, default=1, help="batches to a step of the optimizers: the gradient of a "
                                                            "batch so many times as large, in the memory of one")
@@ -79,6 +91,7 @@ class TrainOptions(BaseOptions):
         for extra in ("wandb", "tensorboard"):
             if getattr(opt, f"use_{extra}") and importlib.util.find_spec(extra) is None:
                 raise UsageError(f'--use_{extra} needs an extra: pip install -e ".[{extra}]"')
+        find_metrics([name for name in (*opt.metrics, opt.best_metric.split("/")[-1]) if name != "auto"])
         if opt.init_from == "":
             raise UsageError("--init_from is empty; give a run, a folder or a .pth file")
         if opt.continue_train and opt.init_from:

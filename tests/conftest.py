@@ -18,7 +18,7 @@ import models  # noqa: E402
 import networks  # noqa: E402
 from options.test_options import TestOptions  # noqa: E402
 from options.train_options import TrainOptions  # noqa: E402
-from util import notices  # noqa: E402
+from util import metrics, notices  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = (
@@ -32,8 +32,10 @@ TINY = (
 def no_trace(tmp_path, monkeypatch):
     """Work in a temporary folder; restore plugin paths, registries, notices, random states and the dtype."""
     monkeypatch.chdir(tmp_path)
-    paths = {package: list(package.__path__) for package in (data, models)}
-    registries = [networks.GENERATORS, networks.DISCRIMINATORS, networks.NORMS, networks.OBJECTIVES]
+    paths = {package: list(package.__path__) for package in (data, models, metrics)}
+    metrics.find_metrics([])  # ours are registered once
+    registries = [networks.GENERATORS, networks.DISCRIMINATORS, networks.NORMS, networks.OBJECTIVES,
+                  metrics.METRICS]
     entries = [dict(registry._entries) for registry in registries]
     modules = set(sys.modules)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.get_default_dtype()
@@ -45,7 +47,7 @@ def no_trace(tmp_path, monkeypatch):
     for registry, entry in zip(registries, entries, strict=True):
         registry._entries = entry
     for name in set(sys.modules) - modules:  # plugins: two tests may use one name for different files
-        if name.startswith(("models.", "data.")) and Path(sys.modules[name].__file__).parent.parent != ROOT:
+        if name.startswith(("models.", "data.", "util.metrics.")) and ROOT not in Path(sys.modules[name].__file__).parents:
             del sys.modules[name]
     random.setstate(states[0])
     np.random.set_state(states[1])

@@ -1,5 +1,6 @@
 """A page of pictures that opens from disk."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +15,19 @@ h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin: 1.4em 0 .3em }
 .row { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0 }
 figcaption { color: #666; padding-top: 2px } img { display: block; image-rendering: auto; background: #eee }
 .chart { border: 1px solid #ddd } .chart text { font: 11px system-ui, sans-serif; fill: #555 }
-.chart polyline { fill: none; stroke: #1667b7; stroke-width: 1.3 }
+.chart polyline { fill: none; stroke-width: 1.3 } .note { margin: .2em 0; color: #a33 }
+table { border-collapse: collapse; margin: .8em 0 }
+td, th { border: 1px solid #ddd; padding: 3px 9px; text-align: left }
+"""
+
+
+SORT = """
+function sort() {
+  const rows = [...document.querySelectorAll("section")], by = location.hash.slice(1), sign = by == "worst" ? -1 : 1;
+  const key = row => by == "best" || by == "worst" ? sign * row.dataset.cost : +row.dataset.order;
+  rows.sort((a, b) => key(a) - key(b)).forEach(row => row.parentNode.append(row));
+}
+addEventListener("hashchange", sort); addEventListener("load", sort);
 """
 
 
@@ -30,18 +43,33 @@ class HTML:
             tags.meta(charset="utf-8")
             tags.style(dominate.util.raw(STYLE))
         self.doc.add(tags.h1(title))
+        self._into = self.doc
 
     def add(self, element: tags.html_tag) -> None:
         """Any element of dominate."""
-        self.doc.add(element)
+        self._into.add(element)
+
+    def sortable(self, costs: Sequence[float]) -> Iterator[float]:
+        """Yields each cost; what is added then moves with it, when the reader wants the best or worst first.
+
+        The addresses index.html#best and index.html#worst open the page so.
+        """
+        links = (tags.a(text, href=f"#{by}") for by, text in (("name", "by name"), ("best", "best first"),
+                                                              ("worst", "worst first")))
+        self.doc.add(tags.p(*links, cls="row"))
+        for order, cost in enumerate(costs):
+            self._into = self.doc.add(tags.section(data_order=order, data_cost=cost))
+            yield cost
+        self._into = self.doc
+        self.doc.add(tags.script(dominate.util.raw(SORT)))
 
     def add_header(self, text: str) -> None:
         """A heading."""
-        self.doc.add(tags.h2(text))
+        self._into.add(tags.h2(text))
 
     def add_images(self, ims: list[str], txts: list[str], links: list[str], width: int = 400) -> None:
         """A row of pictures, by their paths below `images`, each with a caption and a file it links to."""
-        row = self.doc.add(tags.div(cls="row"))
+        row = self._into.add(tags.div(cls="row"))
         for image, text, link in zip(ims, txts, links, strict=True):
             source, target = (f"images/{quote(file, errors='surrogateescape')}" for file in (image, link))
             picture = tags.img(src=source, width=width, loading="lazy", alt=text)

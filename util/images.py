@@ -48,6 +48,15 @@ class ValueRange:
         values = torch.from_numpy(np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C"))
         return (values.sub_(self.low) if self.low else values).mul_(2 / (self.high - self.low)).sub_(1)
 
+    def as_written(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [-1, 1] -> what its file will hold: [0, 1] for low..high, double precision, on the CPU."""
+        values = (images.detach().cpu().double() + 1) / 2
+        if self.depth == "float32":
+            return values
+        span = self.high - self.low
+        stored = (values * span + self.low).nan_to_num(nan=self.low).round().clamp(0, np.iinfo(self.depth).max)
+        return (stored - self.low) / span
+
     def to_array(self, tensor: torch.Tensor) -> np.ndarray:
         """(C, H, W) in [-1, 1] -> (H, W, C) in file values, rounded and kept in the depth's limits."""
         values = tensor.detach().cpu().double().numpy().transpose(1, 2, 0)

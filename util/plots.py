@@ -2,30 +2,49 @@
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 
 from dominate import svg, tags
 
 WIDTH, HEIGHT = 300, 150
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 14, 26  # margins, for the labels
+COLOURS = ("#1667b7", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be185d")
 POINTS = 300  # more would not be seen
 
 
-def chart(name: str, xs: Sequence[float], ys: Sequence[float]) -> tags.figure:
-    """One curve with its own scale, its range at the left and its last value in the caption."""
-    points = _thin([(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)])
+Curve = tuple[Sequence[float], Sequence[float]]  # xs, ys
+
+
+def chart(name: str, curves: dict[str, Curve], mark: float | None = None) -> tags.figure:
+    """Curves over each other: their range at the left, their last values in the caption, a dashed line at `mark`."""
+    drawn = {label: points for label, (xs, ys) in curves.items()
+             if (points := _thin([(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]))}
     figure = tags.figure(cls="curve")
     drawing = figure.add(svg.svg(width=WIDTH, height=HEIGHT, viewBox=f"0 0 {WIDTH} {HEIGHT}", cls="chart"))
-    if points:
-        left, right = points[0][0], points[-1][0]
-        low, high = min(y for _, y in points), max(y for _, y in points)
-        position = [(LEFT + (x - left) / ((right - left) or 1) * (WIDTH - LEFT - RIGHT),
-                     HEIGHT - BOTTOM - (y - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)) for x, y in points]
-        drawing.add(svg.circle(cx=position[-1][0], cy=position[-1][1], r=2.5, fill="#1667b7"))
-        drawing.add(svg.polyline(points=" ".join(f"{x:.1f},{y:.1f}" for x, y in position)))
-        for text, x, y in ((f"{high:.3g}", 4, TOP + 4), (f"{low:.3g}", 4, HEIGHT - BOTTOM),
-                           (f"{left:.3g}", LEFT, HEIGHT - 8), (f"epoch {right:.3g}", WIDTH - 70, HEIGHT - 8)):
-            drawing.add(svg.text(text, x=x, y=y))
-        figure.add(tags.figcaption(f"{name}: {points[-1][1]:.4g}"))
+    if not drawn:
+        return figure
+    xs, ys = zip(*(point for points in drawn.values() for point in points), strict=True)
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (LEFT + (x - left) / ((right - left) or 1) * (WIDTH - LEFT - RIGHT),
+                HEIGHT - BOTTOM - (y - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM))
+
+    if mark is not None and left <= mark <= right:
+        x = place(mark, low)[0]
+        drawing.add(svg.line(x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, stroke="#999", stroke_dasharray="4 3"))
+    for (_, points), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
+        line = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in points)
+        drawing.add(svg.polyline(points=line, stroke=colour))
+        x, y = place(*points[-1])
+        drawing.add(svg.circle(cx=x, cy=y, r=2.5, fill=colour))
+    for text, x, y in ((f"{high:.3g}", 4, TOP + 4), (f"{low:.3g}", 4, HEIGHT - BOTTOM),
+                       (f"{left:.3g}", LEFT, HEIGHT - 8), (f"epoch {right:.3g}", WIDTH - 70, HEIGHT - 8)):
+        drawing.add(svg.text(text, x=x, y=y))
+    caption = figure.add(tags.figcaption(f"{name}: "))
+    for (label, points), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
+        style = f"color: {colour}" if len(drawn) > 1 else ""
+        caption.add(tags.span(f"{label} {points[-1][1]:.4g} ".lstrip(), style=style))
     return figure
 
 

@@ -22,6 +22,8 @@ class Progress:
     data: float = 0.0             # of waiting for the loader
     waited: float = 0.0           # seconds of this epoch
     worked: float = 0.0           # seconds of this epoch
+    learning_rate: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)  # of models.validation.best_of
     means: "Means" = field(default_factory=lambda: Means())  # of the losses of this epoch
     _batch: int = 0
     _since: dict[str, float] = field(default_factory=lambda: {"images": 0, "time": 0.0, "data": 0.0})
@@ -71,7 +73,7 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs, plain values; waits for the device."""
-        return {**self.counters(), "means": self.means.state()}
+        return {**self.counters(), "best": self.best, "means": self.means.state()}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Progress":

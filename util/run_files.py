@@ -12,6 +12,7 @@ STATE = "latest_state.pth"
 RECORD = "train_opt.json"
 LOCK = ".lock"
 PREVIOUS = "previous_"
+AVERAGE = "_ema"  # ends the name that a generator's average is saved under
 
 
 def run_folder(opt) -> Path:
@@ -30,10 +31,11 @@ def network_file(folder: str | Path, tag: str | int, name: str) -> Path:
 
 
 def network_files(folder: str | Path, tag: str | int) -> dict[str, Path]:
-    """Network name -> file, of all that a run's folder has under a tag."""
+    """Network name -> file, of all that a run's folder has under a tag but averages."""
     pattern = network_file(folder, tag, "*").name
-    return {path.name.removeprefix(f"{tag}_net_").removesuffix(".pth"): path
-            for path in sorted(Path(folder).glob(pattern))}
+    found = {path.name.removeprefix(f"{tag}_net_").removesuffix(".pth"): path
+             for path in sorted(Path(folder).glob(pattern))}
+    return {name: path for name, path in found.items() if not name.endswith(AVERAGE)}
 
 
 def prune(folder: str | Path, keep: int) -> None:

@@ -82,3 +82,8 @@ def size(word: str) -> int | tuple[int, int]:
     if len(numbers) > 2 or min(numbers) < 1:
         raise ValueError(word)
     return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
+
+
+def words(text: str) -> list[str]:
+    """Words with commas between them."""
+    return [word for word in text.split(",") if word]

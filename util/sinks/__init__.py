@@ -21,6 +21,12 @@ class Sink:
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
         """Show the losses at this point of the training."""
 
+    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
+        """Show what a validation found at the end of an epoch, and whether it is the best so far."""
+
+    def note(self, at: Progress, text: str) -> None:
+        """Show a sentence about the health of the training."""
+
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
         """Show pictures, name -> (H, W, 3) uint8."""
 
@@ -38,6 +44,16 @@ class Sinks:
         """Show the losses everywhere."""
         for sink in self.sinks:
             sink.scalars(at, values)
+
+    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
+        """Show the figures everywhere."""
+        for sink in self.sinks:
+            sink.metrics(at, figures, best)
+
+    def note(self, at: Progress, text: str) -> None:
+        """Show the sentence everywhere."""
+        for sink in self.sinks:
+            sink.note(at, text)
 
     def images_due(self, at: Progress, pictures: Callable[[], dict[str, np.ndarray]], last: bool = False) -> None:
         """Make and show pictures where a sink's interval says so, or in all sinks at the last step of an epoch."""
@@ -74,6 +90,12 @@ class Background(Sink):
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
         self._put("scalars", copy.copy(at), values)
+
+    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
+        self._put("metrics", copy.copy(at), figures, best)
+
+    def note(self, at: Progress, text: str) -> None:
+        self._put("note", copy.copy(at), text)
 
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
         self._put("images", copy.copy(at), pictures)

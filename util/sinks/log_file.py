@@ -28,10 +28,18 @@ class LogFile(Sink):
         self._waiting = {self.text: header, self.jsonl: ""}
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        point = {**at.counters(), "time": round(at.time, 6), "data": round(at.data, 6),
-                 "waiting": round(at.waiting(), 3)}
         self._waiting[self.text] += f"{log_line(at, values)}\n"
-        self._waiting[self.jsonl] += json.dumps({**point, "losses": values}) + "\n"
+        self._add(at, {"time": round(at.time, 6), "data": round(at.data, 6), "waiting": round(at.waiting(), 3),
+                       "learning_rate": at.learning_rate, "losses": values})
+
+    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
+        self._add(at, {"losses": {}, "metrics": figures, "best": best})
+
+    def note(self, at: Progress, text: str) -> None:
+        self._add(at, {"losses": {}, "note": text})
+
+    def _add(self, at: Progress, point: dict[str, Any]) -> None:
+        self._waiting[self.jsonl] += json.dumps({**at.counters(), **point}) + "\n"
         self._flush()
 
     def close(self) -> None:

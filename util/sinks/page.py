@@ -11,8 +11,9 @@ from util.images import save_image
 from util.plots import chart
 from util.progress import Progress
 from util.sinks import Sink
-from util.sinks.log_file import read_log
+from util.sinks.curves import read_curves
 
+NOTES = 20  # of the newest are shown
 PICTURE = re.compile(r"epoch(\d+)_(.+)\.png")
 
 
@@ -29,29 +30,28 @@ class Page(Sink):
             save_image(picture, self.folder / "web" / "images" / f"epoch{at.epoch:03d}_{label}.png")
         self.build()
 
+    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
+        self.build()
+
     def close(self) -> None:
         self.build()
 
     def build(self) -> None:
         """Write the page anew."""
         page = HTML(self.folder / "web", f"Training of {self.name}")
-        page.add(self._curves())
+        curves = read_curves(self.folder)
+        for epoch, text in curves.notes[-NOTES:]:
+            page.add(tags.p(f"epoch {epoch:.3g}: {text}", cls="note"))
+        charts = (chart(name, {"": points}, curves.best) for name, points in curves.series.items())
+        page.add(tags.div(*charts, cls="row"))
+        if curves.best is not None:
+            page.add(tags.p(f"The dashed line marks epoch {curves.best:.3g}, the best by validation "
+                            f"(test.py --epoch best)."))
         for epoch, labels in sorted(self._saved(page.img_dir).items(), reverse=True):
             page.add_header(f"epoch {epoch}")
             files = [f"epoch{epoch:03d}_{label}.png" for label in labels]
             page.add_images(files, labels, files, self.width)
         page.save()
-
-    def _curves(self) -> tags.div:
-        series: dict[str, tuple[list[float], list[float]]] = {}
-        points = read_log(self.folder)
-        images = max((point["iters"] for point in points), default=1)
-        for point in points:
-            for name, value in point["losses"].items():
-                xs, ys = series.setdefault(name, ([], []))
-                xs.append(point["epoch"] - 1 + point["iters"] / images)
-                ys.append(value)
-        return tags.div(*(chart(name, xs, ys) for name, (xs, ys) in series.items()), cls="row")
 
     def _saved(self, folder: Path) -> dict[int, list[str]]:
         epochs: dict[int, list[str]] = {}

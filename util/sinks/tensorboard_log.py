@@ -20,6 +20,13 @@ class TensorBoardLog(Sink):
         for name, value in values.items():
             self.writer.add_scalar(f"loss/{name}", value, at.total_iters)
 
+    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
+        for name, value in figures.items():
+            self.writer.add_scalar(f"metric/{name}", value, at.total_iters)
+
+    def note(self, at: Progress, text: str) -> None:
+        self.writer.add_text("health", text, at.total_iters)
+
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
         for label, picture in pictures.items():
             self.writer.add_image(label, picture, at.total_iters, dataformats="HWC")

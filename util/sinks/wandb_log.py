@@ -20,6 +20,9 @@ class WandbLog(Sink):
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
         self.run.log({"epoch": at.epoch, "images": at.total_iters, **values})
 
+    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
+        self.run.log({"epoch": at.epoch, "images": at.total_iters, **{f"metric/{k}": v for k, v in figures.items()}})
+
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
         self.run.log({"images": at.total_iters} | {k: self.wandb.Image(v) for k, v in pictures.items()})
 

@@ -1,0 +1,119 @@
+"""Scores of what a model makes of images, and which checkpoint they call the best."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+
+from models.base_model import BaseModel
+from util.distributed import from_main, gathered, world_size
+from util.images import ValueRange
+from util.metrics import find_metrics
+from util.metrics.scores import Figure, Scores, choose
+from util.notices import notice
+from util.seed import random_states, restore_random_states
+
+FOLLOWED = ("lpips", "l1", "kid", "swd")  # by --best_metric auto, the first that there is of the outputs
+
+
+class Followed(NamedTuple):
+    """The figure that decides which checkpoint is the best."""
+
+    name: str
+    value: float
+    higher_is_better: bool
+
+    @property
+    def cost(self) -> float:
+        """Positive, and smaller where it is better, as the plateau policy wants it."""
+        return 1 / (1 + max(self.value, 0)) if self.higher_is_better else self.value
+
+    def beats(self, value: float | None) -> bool:
+        """Whether it is better than an earlier value, if there is one."""
+        return value is None or (self.value > value if self.higher_is_better else self.value < value)
+
+
+def follow(figures: dict[str, Figure], wish: str) -> Followed | None:
+    """The mean of the figures that --best_metric means: one as "fake_B/l1", a metric of all outputs, or `auto`.
+
+    A metric counts for what is translated (`fake_*`) where it has a figure of that, else for what there is.
+    """
+    for name in FOLLOWED if wish == "auto" else (wish,):
+        keys = [key for key in figures if name in (key, key.split("/")[1])]
+        translated = [key for key in keys if key.startswith("fake_")]
+        if wish == "auto" and not translated and any(key.startswith("fake_") for key in figures):
+            continue
+        if keys := translated or keys:
+            metric, = find_metrics([name.split("/")[-1]])
+            return Followed(name, sum(figures[key].value for key in keys) / len(keys), metric.higher_is_better)
+    return None
+
+
+def add_translations(scores: Scores, model: BaseModel, images: Sequence[str]) -> None:
+    """Score what a model has made of a batch of images, rounded as their files are."""
+    for name, (output, truth) in model.translations().items():
+        domain, opt = model.visual_domain(name), model.opt
+        written = ValueRange.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}")).as_written
+        scores.add(name, images, written(output), truth if truth is None else written(truth))
+        real = getattr(model, f"real_{name.removeprefix('fake_')}", None) if name.startswith("fake_") else None
+        if torch.is_tensor(real):
+            scores.add_reference(name, written(real))
+
+
+class Validation:
+    """Translates images that are not trained on, exactly as test.py does, and disturbs nothing of the training."""
+
+    def __init__(self, opt: Namespace, model: BaseModel, loader: Iterable[dict[str, Any]], paired: bool):
+        self.model, self.loader, self.paired = model, loader, paired
+        self.scores = Scores(choose(opt.metrics, opt.metric_weights), model.device, opt.metric_weights)
+
+    def __call__(self, each: Callable[[], None] = lambda: None) -> dict[str, Figure]:
+        """"fake_B/l1" -> its figure; `each` is called after each batch. With --ema, of the averaged generators."""
+        self.scores.clear()
+        averaged = self.model.average.in_place() if self.model.average else nullcontext()
+        weights_stay_cast = torch.autocast(self.model.device.type, enabled=False)
+        eager = torch.compiler.set_stance("force_eager")  # what is compiled was compiled for training
+        with undisturbed(self.model), averaged, weights_stay_cast, eager:
+            self.model.isTrain, self.model.paired = False, self.paired
+            for batch in self.loader:
+                self.model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
+                self.model.set_input(batch)
+                self.model.test()
+                add_translations(self.scores, self.model, self.model.get_image_paths())
+                each()
+        parts = gathered(self.scores.parts())
+        if world_size() > 1 and parts:
+            self.scores.merge(parts)
+        return from_main(self.scores.figures)
+
+
+@contextmanager
+def undisturbed(model: BaseModel) -> Iterator[None]:
+    """Afterwards, the model's attributes and the random generators are what they were."""
+    attributes, states = dict(vars(model)), random_states()
+    try:
+        yield
+    finally:
+        vars(model).clear()
+        vars(model).update(attributes)
+        restore_random_states(states)
+
+
+def best_of(state: dict[str, Any], found: Followed | None, epoch: int) -> tuple[dict[str, Any], bool]:
+    """What is kept about the best checkpoint, after a validation, and whether this is it."""
+    if found is None:
+        return state, False
+    if state.get("name") != found.name:
+        state = {}  # another metric has a best of its own
+    better = found.beats(state.get("value"))
+    if better:
+        return {"name": found.name, "value": found.value, "epoch": epoch, "worse": 0}, True
+    return {**state, "worse": state["worse"] + 1}, False
+
+
+def explain_off(wish: str, figures: dict[str, Figure]) -> None:
+    """Say once that no figure can be followed."""
+    notice("best", f"--best_metric {wish} has no figure here ({', '.join(figures) or 'there are none'}): no "
+                   f"best_net_*.pth is kept")

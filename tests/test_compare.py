@@ -1,0 +1,34 @@
+"""Several runs on one page."""
+
+from pathlib import Path
+
+import pytest
+from conftest import run_test, run_train
+
+from util.compare import main
+from util.errors import UsageError
+
+
+def test_runs_are_compared(strips, capsys):
+    for name, weight in (("one", 100), ("two", 10)):
+        run_train("--model", "pix2pix", "--dataroot", strips, "--name", name, "--lambda_L1", weight)
+    assert main(["one", "two"]) == 0
+    assert "run test.py for each run first" in capsys.readouterr().err
+    for name in ("one", "two"):
+        run_test("--model", "pix2pix", "--dataroot", strips, "--name", name, "--metrics", "l1")
+    assert main(["one", "two", "--output", "both", "--images", "1"]) == 0
+    assert "2 runs, 1 images side by side: both/index.html" in capsys.readouterr().out
+    page = Path("both/index.html").read_text()
+    assert "<th>--lambda_L1</th>" in page.replace("\n", "").replace("  ", "")
+    assert "--netG" not in page
+    assert "fake_B/l1" in page
+    assert page.count("<polyline") == 2 * 5  # four losses and the learning rate
+    for file in ("one/0_real_A.png", "one/0_fake_B.png", "two/0_fake_B.png"):
+        assert f'src="images/{file}"' in page
+        assert (Path("both/images") / file).exists()
+
+
+def test_an_unknown_run_is_named(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--name", "one")
+    with pytest.raises(UsageError, match="no recorded run called 'two' in ./checkpoints; there are: one"):
+        main(["one", "two"])

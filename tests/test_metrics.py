@@ -1,0 +1,260 @@
+"""Metrics against closed forms, scikit-image and independent implementations; files and folders of them."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import cli, picture, run_test, run_train, write
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from options.train_options import TrainOptions
+from util.errors import UsageError
+from util.images import ValueRange
+from util.metrics import find_metrics, pretrained
+from util.metrics.pair_metrics import l1, psnr, ssim
+from util.metrics.scores import CHEAP, Scores, choose
+from util.metrics.set_metrics import colours, fid, histograms, kid, patches, swd
+
+
+def images(n=4, channels=3, side=32, seed=0):
+    return torch.stack([torch.from_numpy(picture(side, side, seed + i, channels)).permute(2, 0, 1) for i in range(n)]) / 255.0
+
+
+@pytest.mark.parametrize("channels", (1, 3))
+def test_psnr_and_ssim_are_those_of_scikit_image(channels):
+    a, b = images(channels=channels), images(channels=channels, seed=9)
+    for i in range(len(a)):
+        x, y = (batch[i].double().permute(1, 2, 0).numpy() for batch in (a, b))
+        assert psnr(a, b)[i] == pytest.approx(peak_signal_noise_ratio(y, x, data_range=1.0))
+        assert ssim(a, b)[i] == pytest.approx(structural_similarity(y, x, data_range=1.0, channel_axis=2))
+
+
+def test_closed_forms_of_pairs():
+    a, b = torch.zeros(2, 3, 16, 16), torch.full((2, 3, 16, 16), 0.1)
+    assert l1(a, b).tolist() == pytest.approx([0.1, 0.1])
+    assert psnr(a, b).tolist() == pytest.approx([20, 20])
+    assert psnr(a, a).tolist() == [100, 100]
+    assert ssim(b, b).tolist() == [1, 1]
+    assert ssim(torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4)).shape == (1,)  # smaller than a window
+
+
+def test_colours_are_the_wasserstein_distance_of_values():
+    dark, light = torch.full((2, 3, 8, 8), 50 / 255), torch.full((3, 3, 8, 8), 80 / 255)
+    assert colours(histograms(dark), histograms(light)) == pytest.approx(30 / 255)
+    half = torch.cat((dark, light[:2]))
+    assert colours(histograms(half), histograms(light)) == pytest.approx(15 / 255)
+
+
+def test_swd_is_zero_for_the_same_and_grows_with_noise():
+    real = images(6, side=64)
+    noisy = [(real + scale * torch.randn(real.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+             for scale in (0.02, 0.2)]
+    distances = [swd(patches(x), patches(real)) for x in (real, *noisy)]
+    assert distances[0] == 0
+    assert distances[0] < distances[1] < distances[2]
+    assert swd(patches(real[:3]), patches(real)) > 0  # sets of two sizes
+
+
+def test_fid_of_gaussians_is_the_closed_form():
+    """Of independent normal features: |m - m'|^2 + sum (s - s')^2; samples whitened so that it is exact."""
+    def sample(mean, deviations, n=600):
+        x = torch.randn(n, len(deviations), dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+        x = x - x.mean(0)
+        x = x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.t())).t())
+        return x * torch.tensor(deviations) + mean
+
+    a, b = sample(0.0, [1.0, 2.0, 3.0]), sample(0.5, [2.0, 2.0, 1.0], n=500)
+    assert fid(a, b) == pytest.approx(3 * 0.25 + 1 + 0 + 4, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), ((40, 30), (12, 300), (200, 150)))
+def test_fid_and_kid_are_those_of_an_independent_implementation(n, m):
+    a, b = (torch.randn(size, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(size)) for size in (n, m))
+    b = b * 1.3 + 0.2
+    covariances = [np.cov(x.numpy(), rowvar=False) for x in (a, b)]
+    root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).real.sum()
+    difference = (a.mean(0) - b.mean(0)).numpy()
+    expected = difference @ difference + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root
+    assert fid(a, b) == pytest.approx(expected, abs=1e-4)
+
+    def k(x, y):
+        return (float(x @ y) / 64 + 1) ** 3
+
+    within = [sum(k(x[i], x[j]) for i in range(12) for j in range(12) if i != j) / 132 for x in (a[:12], b[:12])]
+    across = sum(k(x, y) for x in a[:12] for y in b[:12]) / 144
+    assert kid(a[:12], b[:12]) == pytest.approx(sum(within) - 2 * across, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ("fid", "kid"))
+def test_fid_and_kid_are_those_of_torch_fidelity(name):
+    pytest.importorskip("torch_fidelity", exc_type=ImportError)
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    a, b = (torch.randn(60, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) + i for i in (0, 1))
+    if name == "fid":
+        statistics = [fid_features_to_statistics(x) for x in (a, b)]
+        expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+        assert fid(a, b) == pytest.approx(expected, abs=1e-4)
+    else:
+        found = kid_features_to_metric(a, b, kid_subsets=1, kid_subset_size=60, kid_kernel="poly", rng_seed=0, verbose=False)
+        assert kid(a, b) == pytest.approx(found["kernel_inception_distance_mean"], abs=1e-4)
+
+
+class Small(torch.nn.Module):
+    """Stands in for Inception: 299x299 uint8 in, four features out."""
+
+    def forward(self, x):
+        assert x.dtype == torch.uint8 and x.shape[1:] == (3, 299, 299)
+        return (torch.cat((x.float().mean((2, 3)), x.float().std((2, 3))[:, :1]), 1) / 255,)
+
+
+def test_an_extractor_can_be_passed_in():
+    scores = Scores(find_metrics(["fid", "kid"]), torch.device("cpu"), networks={"inception": Small()})
+    real, fake = images(6), images(5, seed=20)
+    scores.add("fake_B", [f"{i}" for i in range(5)], fake)
+    scores.add_reference("fake_B", real)
+    figures = scores.figures()
+    assert figures["fake_B/fid"].value > 0
+    assert figures["fake_B/fid"].n == 5
+    scores.clear()  # the features of the real images are kept
+    scores.add("fake_B", [f"{i}" for i in range(6)], real)
+    assert scores.figures()["fake_B/fid"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_perceptual_distance_compares_each_pair():
+    scores = Scores(find_metrics(["lpips"]), torch.device("cpu"), networks={"lpips": lambda a, b: (a - b).abs().mean()})
+    scores.add("fake_B", ["x", "y"], torch.zeros(2, 1, 8, 8), torch.stack([torch.zeros(1, 8, 8), torch.ones(1, 8, 8)]))
+    assert scores.rows == {"x": {"fake_B/lpips": 0.0}, "y": {"fake_B/lpips": 1.0}}
+
+
+def test_weights_that_cannot_be_had_are_one_line(monkeypatch, capsys):
+    def no_network():
+        raise OSError("name resolution failed")
+
+    monkeypatch.setitem(pretrained.NETWORKS, "inception", pretrained.Pretrained("w.pth", "torch", no_network))
+    scores = Scores(find_metrics(["fid", "l1"]), torch.device("cpu"))
+    assert [metric.name for metric in scores.metrics] == ["l1"]
+    told = capsys.readouterr().err.strip()
+    assert len(told.splitlines()) == 1
+    assert "fid: left out" in told
+    assert "--metric_weights takes a copy of w.pth" in told
+    monkeypatch.setitem(pretrained.NETWORKS, "lpips", pretrained.Pretrained("w.pth", "no_such_library", no_network))
+    Scores(find_metrics(["lpips"]), torch.device("cpu"))
+    assert '".[metrics]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ("w.pth", "."))
+def test_weights_are_found_in_a_file_or_a_folder(tmp_path, monkeypatch, given):
+    """By the library's own loading: from where torch's hub looks."""
+    torch.save({"weight": torch.full((1,), 7.0)}, tmp_path / "w.pth")
+
+    def load():
+        network = torch.nn.Linear(1, 1)
+        network.weights = torch.hub.load_state_dict_from_url("https://nowhere.invalid/w.pth")
+        return network
+
+    before = torch.hub.get_dir()
+    monkeypatch.setitem(pretrained.NETWORKS, "lpips", pretrained.Pretrained("w.pth", "torch", load))
+    assert pretrained.is_there("lpips", given)
+    assert not pretrained.is_there("lpips", None)
+    assert pretrained.load("lpips", given, torch.device("cpu")).weights["weight"] == 7
+    assert torch.hub.get_dir() == before
+    assert "lpips" in [metric.name for metric in choose(["auto"], given)]
+
+
+def test_the_interval_holds_the_mean_and_shrinks_with_more_images():
+    widths = []
+    for n in (10, 160):
+        scores = Scores(find_metrics(["l1"]), torch.device("cpu"))
+        values = torch.linspace(0, 1, n)
+        for i, value in enumerate(values):
+            scores.add("fake_B", [str(i)], torch.full((1, 1, 8, 8), float(value)), torch.zeros(1, 1, 8, 8))
+        figure = scores.figures()["fake_B/l1"]
+        assert figure.low < figure.value < figure.high
+        assert figure.value == pytest.approx(0.5)
+        assert (figure.n, figure.high - figure.low) == (n, pytest.approx(4 * 0.29 / n ** 0.5, rel=0.25))
+        widths.append(figure.high - figure.low)
+    assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.parametrize("values", (ValueRange(), ValueRange("uint16", 100, 5000), ValueRange("float32", -2, 3)))
+def test_metrics_see_what_is_written(values):
+    tensor = torch.rand(1, 2, 5, 7) * 2.4 - 1.2
+    array = values.to_array(tensor[0]).astype(np.float64)
+    expected = (array - values.low) / (values.high - values.low)
+    assert values.as_written(tensor)[0].permute(1, 2, 0).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_metric_is_one_function_in_one_file(strips):
+    Path("brightness_metric.py").write_text(
+        "from util.metrics import pair_metric\n\n\n@pair_metric('brightness')\ndef brightness(output, truth):\n"
+        "    return (output.mean((1, 2, 3)) - truth.mean((1, 2, 3))).abs()\n")
+    shared = ("--model", "pix2pix", "--dataroot", strips, "--plugin_dir", ".")
+    run_train(*shared, "--val_split", 0.4, "--metrics", "l1,brightness", "--best_metric", "brightness")
+    assert Path("checkpoints/experiment_name/best_net_G.pth").exists()
+    assert run_test(*shared, "--metrics", "brightness", "--epoch", "best") == 0
+    figures = json.loads(Path("results/experiment_name/test_best/metrics.json").read_text())["figures"]
+    assert list(figures) == ["fake_B/brightness"]
+
+
+@pytest.mark.parametrize("option", ("--metrics", "--best_metric"))
+def test_an_unknown_metric_is_named_before_anything_happens(option):
+    with pytest.raises(UsageError, match="Unknown metric 'psmr'. Did you mean 'psnr'?"):
+        TrainOptions().parse(["--dataroot", "x", option, "psmr"])
+
+
+def test_test_writes_metrics_for_each_image_at_any_batch_size(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    found = []
+    for size in (1, 2):
+        run_test("--model", "pix2pix", "--dataroot", strips, "--metrics", "auto", "--batch_size", size)
+        folder = Path("results/experiment_name/test_latest")
+        found.append((folder / "metrics.json").read_text())
+        rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert json.loads(found[0])["figures"].keys() == {f"fake_B/{name}" for name in CHEAP}
+    values = [[float(v) for row in json.loads(text)["images"].values() for v in row.values()] for text in found]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    assert [row["image"] for row in rows] == ["0", "1", "total"]
+    fake, real = (np.asarray(Image.open(folder / "images" / f"1_{kind}_B.png")) / 255.0
+                  for kind in ("fake", "real"))
+    assert float(rows[1]["fake_B/psnr"]) == pytest.approx(peak_signal_noise_ratio(real, fake, data_range=1.0))
+    page = (folder / "index.html").read_text()
+    assert "worst first" in page
+    assert page.count("<section") == 2
+
+
+def test_without_truth_a_test_says_so_and_translates(domains, capsys):
+    run_train("--dataroot", domains, "--netG", "resnet_6blocks")
+    assert run_test("--dataroot", f"{domains}/testA", "--metrics", "auto") == 0
+    assert "has no true images here" in capsys.readouterr().err
+
+
+def test_both_domains_have_figures_and_cycle_errors(domains):
+    run_train("--dataroot", domains, "--netG", "resnet_6blocks")
+    run_test("--model", "cycle_gan", "--dataroot", domains, "--metrics", "l1,swd")
+    figures = json.loads(Path("results/experiment_name/test_latest/metrics.json").read_text())["figures"]
+    assert {key: figure["n"] for key, figure in figures.items()} == {
+        "rec_A/l1": 3, "rec_B/l1": 2, "fake_B/swd": 3, "fake_A/swd": 2}
+
+
+def test_two_folders_are_compared(tmp_path):
+    for i in range(3):
+        write(tmp_path / "a" / f"{i}.png", picture(seed=i))
+        write(tmp_path / "b" / f"{i}.jpg", picture(seed=i + 5))
+    done = cli("-m", "util.metrics", "a", "b", "--output", "out", cwd=tmp_path,
+               env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)})
+    assert done.returncode == 0, done.stderr
+    assert "3 of them pairs by name" in done.stdout
+    found = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert found["figures"]["fake_B/l1"]["value"] > 0.1
+    write(tmp_path / "b" / "2.jpg", picture(32, 64))
+    from util.metrics.__main__ import main
+
+    with pytest.raises(UsageError, match="is 64x64 with 3 channels and its partner b/2.jpg is 32x64 with 3 channels"):
+        main(["a", "b"])

@@ -1,0 +1,245 @@
+"""Validation while training: it scores what test.py would write, disturbs nothing, and decides which checkpoint is best."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import equal, model_file, picture, run_on, run_test, run_train, train_options, weights, write
+
+from data import create_dataset, create_validation_dataset
+from models import create_model
+from models.average import WeightAverage
+from models.validation import Followed, Validation, best_of, follow, undisturbed
+from util.errors import UsageError
+from util.metrics.scores import Figure
+from util.sinks.curves import read_curves
+
+RUN = Path("checkpoints/experiment_name")
+
+
+def figure(value):
+    return Figure(value, value, value, 1)
+
+
+@pytest.fixture
+def with_val(strips, domains):
+    """Both datasets have a validation set: what they are tested on."""
+    shutil.copytree(f"{strips}/test", f"{strips}/val")
+    for domain in "AB":
+        shutil.copytree(f"{domains}/test{domain}", f"{domains}/val{domain}")
+    return {"pix2pix": ("--model", "pix2pix", "--dataroot", strips),
+            "cycle_gan": ("--model", "cycle_gan", "--dataroot", domains)}
+
+
+@pytest.mark.parametrize("model", ("pix2pix", "cycle_gan"))
+@pytest.mark.parametrize("more", ((), ("--ema", "0.5")))
+def test_training_ends_with_the_same_bits_with_and_without_validation(with_val, model, more):
+    """Dropout, batch norm's statistics, pools and the order of the images are not touched."""
+    shared = (*with_val[model], "--n_epochs", 2, "--norm", "batch", *more)
+    plain = weights(run_train(*shared, "--val_freq", 0, "--name", "plain"))
+    validated = weights(run_train(*shared, "--val_freq", 1, "--name", "validated"))
+    assert equal(plain, validated)
+    assert not Path("checkpoints/plain/best_net_G.pth").exists()
+
+
+@pytest.mark.parametrize("average", (False, True))
+@pytest.mark.parametrize("norm", ("batch", "instance"))
+def test_validation_says_what_test_says(with_val, norm, average):
+    """One checkpoint, one image: U-Net with dropout, in another process, at another batch size."""
+    shared = with_val["pix2pix"]
+    run_train(*shared, "--val_freq", 1, "--norm", norm, *(("--ema", "0.9") if average else ()))
+    logged = [json.loads(line) for line in (RUN / "loss_log.jsonl").read_text().splitlines()][-1]["metrics"]
+    run_test(*shared, "--metrics", "auto", "--phase", "val", "--batch_size", 2, "--epoch", "best",
+             *(("--ema",) if average else ()))
+    tested = json.loads(Path("results/experiment_name/val_best/metrics.json").read_text())["figures"]
+    assert logged == pytest.approx({key: value["value"] for key, value in tested.items()}, rel=1e-6)
+
+
+def test_everything_of_the_model_and_the_generators_is_restored():
+    model = create_model(train_options("--model", "pix2pix", "--dataroot", "x"))
+    model.real_A = kept = torch.zeros(1)
+    states = random.random(), np.random.rand(), torch.rand(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with undisturbed(model):
+        model.real_A, model.fake_B, model.isTrain = torch.ones(1), torch.ones(1), False
+        random.random(), np.random.rand(), torch.rand(1)
+    assert model.real_A is kept
+    assert model.isTrain
+    assert not hasattr(model, "fake_B")
+    assert (random.random(), np.random.rand(), torch.rand(1)) == expected != states
+
+
+@pytest.mark.parametrize(("options", "epochs"), (((), [3]), (("--val_freq", 2), [2, 3]), (("--val_freq", 0), [])))
+def test_every_so_many_epochs_and_at_the_end(with_val, options, epochs):
+    run_train(*with_val["pix2pix"], "--n_epochs", 3, "--metrics", "l1", *options)
+    points = [json.loads(line) for line in (RUN / "loss_log.jsonl").read_text().splitlines()]
+    assert [point["epoch"] for point in points if "metrics" in point] == epochs
+    assert (RUN / "best_net_G.pth").exists() == bool(epochs)
+
+
+def test_no_data_to_validate_on_is_one_line(strips, capsys):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    line, = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no validation")]
+    assert "needs val/" in line
+    assert "--val_split" in line
+
+
+@pytest.mark.parametrize("mode", ("pix2pix", "cycle_gan"))
+def test_a_share_is_held_out(tmp_path, mode):
+    for i in range(10):
+        write(tmp_path / "data/trainA" / f"{i}.png", picture(seed=i))
+        write(tmp_path / "data/trainB" / f"{i}.jpg", picture(seed=i))
+    opt = train_options("--model", mode, "--dataroot", "data", "--val_split", 0.3)
+    loaders = create_dataset(opt), create_validation_dataset(opt)
+    stems = [{(key, Path(batch[f"{key}_paths"][0]).stem) for batch in loader for key in "AB"} for loader in loaders]
+    assert len(loaders[1]) == 3
+    assert not stems[0] & stems[1]
+    assert len({stem for key, stem in stems[1] if key == "A"}) == 3
+    if mode == "pix2pix":
+        assert {stem for key, stem in stems[1] if key == "A"} == {stem for key, stem in stems[1] if key == "B"}
+    with pytest.raises(UsageError, match="leaves none to train on"):
+        create_dataset(train_options("--model", mode, "--dataroot", "data", "--val_split", 0.99))
+
+
+def test_the_followed_figure():
+    pairs = {"fake_B/l1": figure(0.3), "fake_B/psnr": figure(20), "rec_A/l1": figure(0.1), "fake_B/swd": figure(9)}
+    unpaired = {"fake_B/swd": figure(4), "fake_A/swd": figure(8), "rec_A/l1": figure(0.1), "rec_B/l1": figure(0.3)}
+    assert follow(pairs, "auto") == Followed("l1", 0.3, False)
+    assert follow(pairs, "fake_B/psnr") == Followed("fake_B/psnr", 20, True)
+    assert follow(unpaired, "auto") == Followed("swd", 6, False)
+    assert follow(unpaired, "l1") == Followed("l1", 0.2, False)  # the cycle error
+    assert follow({**unpaired, "fake_B/kid": figure(0.02)}, "auto").name == "kid"
+    assert follow(unpaired, "fid") is None
+
+
+@pytest.mark.parametrize(("higher", "curve", "best", "worse"), (
+    (False, [5, 3, 4, 3, 6], [1, 2, 2, 2, 2], 3), (True, [5, 3, 4, 3, 6], [1, 1, 1, 1, 5], 0)))
+def test_the_best_of_a_curve(higher, curve, best, worse):
+    state, found = {}, []
+    for epoch, value in enumerate(curve, start=1):
+        state, better = best_of(state, Followed("x", value, higher), epoch)
+        found.append(state["epoch"])
+        assert better == (state["epoch"] == epoch)
+    assert found == best
+    assert state["worse"] == worse
+    assert best_of(state, Followed("y", 100, False), 9) == ({"name": "y", "value": 100, "epoch": 9, "worse": 0}, True)
+
+
+def curve(monkeypatch, values):
+    """Validations give these values of l1."""
+    values = iter(values)
+    monkeypatch.setattr(Validation, "__call__", lambda self, each: {"fake_B/l1": figure(next(values))})
+
+
+def test_the_best_checkpoint_is_that_of_its_epoch_and_patience_stops(with_val, monkeypatch, capsys):
+    curve(monkeypatch, [0.5, 0.3, 0.4, 0.35, 0.2, 0.1])
+    shared = (*with_val["pix2pix"], "--n_epochs", 6, "--val_freq", 1, "--patience", 2, "--save_epoch_freq", 1)
+    run_train(*shared)
+    assert "no better validation 2 times (--patience): training stops" in capsys.readouterr().out
+    best, second, fourth = (torch.load(RUN / f"{tag}_net_G.pth", weights_only=True) for tag in ("best", 2, 4))
+    assert equal(best.values(), second.values())
+    assert not equal(best.values(), fourth.values())
+    assert not (RUN / "5_net_G.pth").exists()
+    curves = read_curves(RUN)
+    assert curves.best == 2
+    assert curves.series["fake_B/l1"] == ([1, 2, 3, 4], [0.5, 0.3, 0.4, 0.35])
+    assert (RUN / "web/index.html").read_text().count("stroke-dasharray") == len(curves.series)
+    run_on()
+    assert "stopped early, its best epoch is 2" in capsys.readouterr().out
+    run_on("--patience", "9")  # goes on with what is known about the best
+    assert read_curves(RUN).best == 6
+
+
+def test_a_resumed_run_keeps_the_best(with_val, monkeypatch):
+    curve(monkeypatch, [0.3, 0.4, 0.35])
+    run_train(*with_val["pix2pix"], "--n_epochs", 1, "--val_freq", 1)
+    first = (RUN / "best_net_G.pth").read_bytes()
+    run_on("--n_epochs", "3")
+    assert (RUN / "best_net_G.pth").read_bytes() == first
+
+
+def test_plateau_follows_the_figure_and_waits_between_validations(with_val, monkeypatch):
+    """Seven validations without a better one, every second epoch: the rate falls at the last."""
+    curve(monkeypatch, [0.5] * 7)
+    shared = (*with_val["pix2pix"], "--lr_policy", "plateau", "--val_freq", 2, "--max_dataset_size", 1)
+    assert run_train(*shared, "--n_epochs", 12).learning_rate() == pytest.approx(0.0002)
+    run_on("--n_epochs", "14")
+    assert run_on("--n_epochs", "15", "--val_freq", "0").learning_rate() == pytest.approx(0.00004)
+
+
+@pytest.mark.parametrize(("higher", "values"), ((True, [10, 20, 30]), (True, [0.1, 0.5, 0.9]), (False, [0.9, 0.5, 0.1])))
+def test_plateau_sees_better_as_smaller(higher, values):
+    costs = [Followed("x", value, higher).cost for value in values]
+    assert costs == sorted(costs, reverse=True)
+    assert min(costs) > 0
+
+
+def test_the_average_follows_its_definition():
+    net = torch.nn.Linear(2, 1)
+    average = WeightAverage({"G": net, "D": torch.nn.Linear(1, 1)}, 0.5)
+    assert average.names == ["G"]
+    expected = None
+    for step, value in enumerate((1.0, 3.0, -2.0)):
+        with torch.no_grad():
+            net.weight.fill_(value)
+        average.update()
+        decay = min(0.5, (1 + step) / (10 + step)) if step else 0
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    place = net.weight.data_ptr()
+    with average.in_place():
+        assert net.weight[0].tolist() == pytest.approx([expected] * 2)
+        assert net.weight.data_ptr() == place
+    assert net.weight[0].tolist() == [-2.0, -2.0]
+
+
+def test_the_average_is_saved_resumed_and_tested(with_val, capsys):
+    shared = (*with_val["pix2pix"], "--ema", 0.9, "--norm", "batch")
+    whole = weights(run_train(*shared, "--n_epochs", 2, "--name", "whole"))
+    run_train(*shared)
+    assert equal(whole, weights(run_on("--n_epochs", "2")))
+    for tag in ("latest", "best"):
+        files = [torch.load(Path("checkpoints") / run / f"{tag}_net_G_ema.pth", weights_only=True)
+                 for run in ("whole", "experiment_name")]
+        assert equal(files[0].values(), files[1].values())
+    raw = torch.load(RUN / "latest_net_G.pth", weights_only=True)
+    assert raw.keys() == files[0].keys()
+    assert not equal(raw.values(), files[0].values())
+    assert not (RUN / "latest_net_D_ema.pth").exists()
+    run_test(*with_val["pix2pix"], "--ema")
+    assert "loaded checkpoints/experiment_name/latest_net_G_ema.pth" in capsys.readouterr().out
+
+
+def test_a_model_says_what_is_scored(with_val):
+    body = "    def translations(self):\n        return {'mean': (self.fake_B.mean((2, 3), True), None),\n" \
+           "                'fake_B': (self.fake_B, self.real_B)}\n"
+    run_train(*model_file("other", "Pix2Pix", body), *with_val["pix2pix"][2:], "--metrics", "l1,colours")
+    points = [json.loads(line) for line in (RUN / "loss_log.jsonl").read_text().splitlines()]
+    assert points[-1]["metrics"].keys() == {"fake_B/l1", "fake_B/colours"}
+
+
+def test_without_a_figure_best_is_off_and_says_so(with_val, capsys):
+    run_train(*with_val["cycle_gan"], "--metrics", "l1", "--best_metric", "psnr")
+    assert "--best_metric psnr has no figure here" in capsys.readouterr().err
+    assert not list(RUN.glob("best_*"))
+
+
+def test_a_run_stopped_while_it_validates_loses_nothing(with_val, monkeypatch):
+    from util.signals import Stopped
+
+    def stopped(self, each):
+        raise Stopped(15)
+
+    shared = (*with_val["pix2pix"], "--n_epochs", 2, "--val_freq", 1)
+    whole = weights(run_train(*shared, "--name", "whole"))
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Validation, "__call__", stopped)
+        run_train(*shared)
+    assert equal(whole, weights(run_on()))
+    assert [point["epoch"] for point in map(json.loads, (RUN / "loss_log.jsonl").read_text().splitlines())
+            if "metrics" in point] == [1, 2]

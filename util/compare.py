@@ -1,0 +1,113 @@
+"""One page about several runs: python -m util.compare RUN RUN ... --output comparison.
+
+Options that differ, curves over each other, the metrics of test.py, and the same test images side by side.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dominate import tags
+
+from util.cli import OneLineParser, run
+from util.errors import UsageError
+from util.files import inside
+from util.html import HTML
+from util.metrics.report import read_figures, table
+from util.notices import say, tell
+from util.plots import chart
+from util.run_files import RECORD
+from util.sinks.curves import read_curves
+from util.types import natural, positive
+
+NOT_COMPARED = {"name", "checkpoints_dir", "continue_train"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page that the command line asks for."""
+    parser = OneLineParser(prog="python -m util.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", help="names of runs")
+    parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of the runs")
+    parser.add_argument("--results_dir", default="./results/", help="folder of what test.py wrote")
+    parser.add_argument("--phase", default="test", help="which results")
+    parser.add_argument("--epoch", default="latest", help="results of which checkpoint: latest, best or an epoch")
+    parser.add_argument("--images", type=natural, default=20, help="test images to show; 0 shows none")
+    parser.add_argument("--display_winsize", type=positive, default=256, help="width of the pictures")
+    parser.add_argument("--output", default="./comparison", help="folder of the page")
+    parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+    opt = parser.parse_args(argv)
+    records = {}
+    for name in dict.fromkeys(opt.runs):
+        inside(opt.checkpoints_dir, name, "run")
+        record = Path(opt.checkpoints_dir) / name / RECORD
+        if not record.is_file():
+            there = sorted(path.parent.name for path in Path(opt.checkpoints_dir).glob(f"*/{RECORD}"))
+            raise UsageError(f"no recorded run called '{name}' in {opt.checkpoints_dir}; there are: "
+                             f"{', '.join(there) or 'none'}")
+        records[name] = json.loads(record.read_text(encoding="utf-8"))["options"]
+    results = {name: Path(opt.results_dir) / name / f"{opt.phase}_{opt.epoch}" for name in records}
+    page = HTML(opt.output, f"Comparison of {', '.join(records)}")
+    page.add_header("options that differ")
+    page.add(differing(records))
+    page.add_header("curves")
+    page.add(curves({name: Path(opt.checkpoints_dir) / name for name in records}))
+    if figures := {name: found for name, folder in results.items() if (found := read_figures(folder))}:
+        page.add_header("metrics")
+        page.add(table(figures))
+    shown = add_pictures(page, results, opt.images, opt.display_winsize)
+    page.save()
+    tell(f"{len(records)} runs, {shown} images side by side: {page.web_dir / 'index.html'}")
+    return 0
+
+
+def differing(records: dict[str, dict[str, Any]]) -> tags.table:
+    """A row for each option whose value is not the same in all runs."""
+    made = tags.table(tags.tr(tags.th(""), *(tags.th(name) for name in records)))
+    for key in dict.fromkeys(key for record in records.values() for key in record):
+        values = [str(record.get(key, "")) for record in records.values()]
+        if len(set(values)) > 1 and key not in NOT_COMPARED:
+            made.add(tags.tr(tags.th(f"--{key}"), *(tags.td(value) for value in values)))
+    return made
+
+
+def curves(folders: dict[str, Path]) -> tags.div:
+    """A chart of each name, with a curve of each run that has it."""
+    runs = {name: read_curves(folder).series for name, folder in folders.items()}
+    names = dict.fromkeys(name for series in runs.values() for name in series)
+    charts = (chart(name, {run: series[name] for run, series in runs.items() if name in series}) for name in names)
+    return tags.div(*charts, cls="row")
+
+
+def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -> int:
+    """The first images that all runs have results of, copied beside the page; returns how many."""
+    there = {name: {path.relative_to(folder / "images").as_posix(): path for path in (folder / "images").rglob("*.png")}
+             for name, folder in results.items()}
+    missing = [str(results[name]) for name, files in there.items() if not files]
+    if limit and missing:
+        say(f"no pictures are compared: nothing in {', '.join(missing)}; run test.py for each run first")
+    common = sorted(set.intersection(*(set(files) for files in there.values())))
+    stems = list(dict.fromkeys(file.rsplit("_", 2)[0] if file.count("_") > 1 else file for file in common))[:limit]
+    for stem in stems:
+        page.add_header(stem)
+        labels = [file for file in common if file.startswith(f"{stem}_")]
+        made = [file for file in labels if "_fake" in file]
+        given = [file for file in labels if "_real" in file]
+        shown = [(file, next(iter(there)), file[len(stem) + 1:-4]) for file in given]
+        shown += [(file, name, f"{name}: {file[len(stem) + 1:-4]}") for file in made for name in there]
+        copies = [copy(page, there[name][file], name, file) for file, name, _ in shown]
+        page.add_images(copies, [text for _, _, text in shown], copies, width)
+    return len(stems)
+
+
+def copy(page: HTML, source: Path, run_name: str, file: str) -> str:
+    """Copy a picture to the page's own; returns its path there."""
+    target = page.img_dir / run_name / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    return f"{run_name}/{file}"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,183 @@
+"""What goes wrong in the training of a GAN, in words: seen in the losses and in small pictures."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WINDOW = 10        # observations that must agree
+FILES = 50         # that are remembered, to see whether they repeat
+SIDE = 8           # of the small pictures
+CHANCE = {"lsgan": 0.25, "vanilla": 0.6931}  # a discriminator's loss that tells nothing
+
+
+class Seen(NamedTuple):
+    """A translation at one moment: small pictures (C, SIDE, SIDE), and mean differences of the large ones."""
+
+    source: Tensor
+    output: Tensor
+    target: Tensor
+    changed: float     # |output - source|
+    apart: float       # |target - source|
+
+
+class Symptom(NamedTuple):
+    """What is wrong, what to try, and the test of a window of observations."""
+
+    what: str
+    remedy: str
+    holds: Callable[["Health"], bool]
+
+
+class Health:
+    """Call `observe` every so many images; `tell` gets a line when a symptom starts and one when it ends."""
+
+    def __init__(self, gan_mode: str, tell: Callable[[str], None]):
+        self.chance, self.tell = CHANCE.get(gan_mode), tell
+        self.losses: deque[dict[str, float]] = deque(maxlen=WINDOW)
+        self.seen: dict[str, deque[Seen]] = {}
+        self.paired = False
+        self.files: deque[bool] = deque(maxlen=FILES)  # whether the content had been there before in the epoch
+        self._contents: set[bytes] = set()
+        self._epoch = 0
+        self.present: dict[str, int] = {}  # symptom -> observations without it
+
+    def observe(self, model: Any, losses: dict[str, float], epoch: int, paired: bool, files: Iterable[str]) -> None:
+        """Look at the last step; waits for the device, as reading the losses has done."""
+        self.paired = paired
+        self.losses.append(losses)
+        for source, target in (("A", "B"), ("B", "A")):
+            images = [getattr(model, name, None) for name in (f"real_{source}", f"fake_{target}", f"real_{target}")]
+            if all(torch.is_tensor(x) and x.dim() == 4 for x in images) and len({x.shape[1:] for x in images}) == 1:
+                self.seen.setdefault(f"fake_{target}", deque(maxlen=WINDOW)).append(look(*images))
+        self._remember(epoch, files)
+        for symptom in SYMPTOMS:
+            self._follow(symptom, symptom.holds(self))
+
+    def _remember(self, epoch: int, files: Iterable[str]) -> None:
+        if epoch != self._epoch:
+            self._epoch, self._contents = epoch, set()
+        for path in files:
+            try:
+                with open(path, "rb") as file:
+                    digest = hashlib.file_digest(file, "blake2b").digest()
+            except OSError:
+                continue  # a plugin's images need not be files
+            self.files.append(digest in self._contents)
+            self._contents.add(digest)
+
+    def _follow(self, symptom: Symptom, holds: bool) -> None:
+        if holds:
+            if symptom.what not in self.present:
+                self.tell(f"health: {symptom.what}; try {symptom.remedy}")
+            self.present[symptom.what] = 0
+        elif symptom.what in self.present:
+            self.present[symptom.what] += 1
+            if self.present[symptom.what] >= WINDOW // 2:
+                del self.present[symptom.what]
+                self.tell(f"health: no longer: {symptom.what}")
+
+    def windows(self) -> list[list[Seen]]:
+        """Of each translation, its last observations, where there are enough."""
+        return [list(window) for window in self.seen.values() if len(window) == WINDOW]
+
+    def mean_loss(self, *starts: str) -> float | None:
+        """The mean of the sum of the losses whose names begin so, over a full window; None without any."""
+        sums = [[value for name, value in losses.items() if name.startswith(starts)] for losses in self.losses]
+        return sum(map(sum, sums)) / WINDOW if len(sums) == WINDOW and all(sums) else None
+
+    def discriminator(self) -> list[float] | None:
+        """The discriminators' losses of a window, relative to those of chance."""
+        values = [value for losses in self.losses for name, value in losses.items() if name.startswith("D_")]
+        return [value / self.chance for value in values] if self.chance and len(self.losses) == WINDOW else None
+
+
+def look(source: Tensor, output: Tensor, target: Tensor) -> Seen:
+    """The first image of each, (N, C, H, W), and how they differ."""
+    small = [F.adaptive_avg_pool2d(x[:1].detach().float(), SIDE)[0] for x in (source, output, target)]
+    difference = torch.stack([(x.detach().float() - source.detach().float()).abs().mean() for x in (output, target)
+                              if x.shape == source.shape]).tolist()
+    return Seen(*(x.cpu() for x in small), *(difference if len(difference) == 2 else (1.0, 1.0)))
+
+
+def copies(health: Health) -> bool:
+    """The output is the input: the change is a twentieth of what lies between the domains."""
+    return any(mean(s.changed for s in window) < 0.05 * mean(s.apart for s in window) for window in health.windows())
+
+
+def collapsed(health: Health) -> bool:
+    """Outputs of different inputs differ by a tenth of what real images do."""
+    return any(spread(s.output for s in window) < 0.1 * min(spread(s.target for s in window),
+                                                           spread(s.source for s in window))
+               for window in health.windows())
+
+
+def inverted(health: Health) -> bool:
+    """Bright is dark: against the truth of a pair, or else against the input, where it must be plainer."""
+    return any(mean(correlation(s.output, s.target if health.paired else s.source) for s in window)
+               < (-0.3 if health.paired else -0.7) for window in health.windows())
+
+
+def discriminator_won(health: Health) -> bool:
+    """Its losses are a fiftieth of chance."""
+    losses = health.discriminator()
+    return bool(losses) and mean(losses) < 0.02
+
+
+def discriminator_idle(health: Health) -> bool:
+    """Its losses stay at chance."""
+    losses = health.discriminator()
+    return bool(losses) and all(abs(value - 1) < 0.05 for value in losses)
+
+
+def dominated(kind: str, times: float) -> Callable[[Health], bool]:
+    """Whether terms of this kind are so many times the adversarial ones."""
+    def test(health: Health) -> bool:
+        term, adversarial = health.mean_loss(kind), health.mean_loss("G_GAN", "G_A", "G_B")
+        return term is not None and adversarial is not None and term > times * adversarial
+    return test
+
+
+def repeats(health: Health) -> bool:
+    """A third of the images was there before in the same epoch."""
+    return len(health.files) >= 2 * WINDOW and mean(health.files) > 1 / 3
+
+
+def mean(values: Iterable[float]) -> float:
+    """The arithmetic mean."""
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def spread(images: Iterable[Tensor]) -> float:
+    """How far apart images are: the standard deviation at a place, the mean over places."""
+    return float(torch.stack(list(images)).std(0).mean())
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Of the brightness of two small pictures, -1 to 1; 0 where one has no contrast."""
+    a, b = (x.mean(0).flatten() - x.mean() for x in (a, b))
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6))
+
+
+SYMPTOMS = (
+    Symptom("the generator copies its input",
+            "--lambda_identity 0, or smaller --lambda_A and --lambda_B", copies),
+    Symptom("outputs collapse to one picture",
+            "a smaller --lr, --gan_mode lsgan, another --seed, more varied images", collapsed),
+    Symptom("bright and dark are inverted",
+            "another --seed, a larger --lambda_identity (with pairs --lambda_L1)", inverted),
+    Symptom("the discriminator has won",
+            "a smaller --ndf, --gan_mode lsgan, more training images", discriminator_won),
+    Symptom("the discriminator does not learn",
+            "a larger --ndf, --netD n_layers --n_layers_D 4, or a larger --lr", discriminator_idle),
+    Symptom("the cycle term dominates", "smaller --lambda_A and --lambda_B", dominated("cycle_", 30)),
+    Symptom("the identity term dominates", "a smaller --lambda_identity", dominated("idt_", 30)),
+    Symptom("the L1 term dominates", "a smaller --lambda_L1", dominated("G_L1", 300)),
+    Symptom("the data repeats, the same images come again within an epoch",
+            "more images, or a --dataroot without copies", repeats),
+)

@@ -1,0 +1,51 @@
+"""Metrics are functions with a name. A file `<name>_metric.py` here or in --plugin_dir adds the metric `<name>`."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from util.plugins import plugin_names
+from util.registry import Registry
+
+METRICS = Registry("metric")
+
+
+class Metric(NamedTuple):
+    """`function(output, truth)` gives (N,) values for pairs; with `features`, `function(features, features)` gives one.
+
+    Images are (N, C, H, W) in [0, 1], rounded as their files are. `features` maps them to (N, ...). What `needs` a
+    pretrained network has it as the first argument of `features`, or else of `function`.
+    """
+
+    name: str
+    function: Callable
+    higher_is_better: bool = False
+    features: Callable | None = None
+    needs: str = ""  # in util.metrics.pretrained.NETWORKS
+
+
+def pair_metric(name: str, higher_is_better: bool = False, needs: str = "") -> Callable:
+    """Register a function of outputs and truths, both (N, C, H, W) in [0, 1], that returns (N,) values."""
+    return _registering(name, higher_is_better, None, needs)
+
+
+def set_metric(name: str, features: Callable, higher_is_better: bool = False, needs: str = "") -> Callable:
+    """Register a function of the features of two sets of images, (N, ...) and (M, ...), that returns one number."""
+    return _registering(name, higher_is_better, features, needs)
+
+
+def _registering(name: str, higher_is_better: bool, features: Callable | None, needs: str) -> Callable:
+    def decorate(function: Callable) -> Callable:
+        METRICS.register(name)(Metric(name, function, higher_is_better, features, needs))
+        return function
+    return decorate
+
+
+def find_metrics(names: Sequence[str]) -> list[Metric]:
+    """The metrics of these names, their files imported only now; raises UsageError for an unknown one."""
+    from util.metrics import pair_metrics, set_metrics  # noqa: F401  they register
+
+    for name in set(names) - set(METRICS):
+        if name in plugin_names("util.metrics", "metric"):
+            importlib.import_module(f"util.metrics.{name}_metric")
+    return [METRICS[name][0] for name in dict.fromkeys(names)]

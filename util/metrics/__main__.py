@@ -1,0 +1,93 @@
+"""Compare two folders of images: python -m util.metrics OUTPUTS TRUTHS.
+
+Files of one name below the folders are pairs; without any, only metrics of sets are computed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.image_folder import contents, make_dataset
+from data.reading import read_image
+from util.cli import OneLineParser, run
+from util.device import pick_device
+from util.errors import UsageError
+from util.images import ValueRange
+from util.metrics.report import write_metrics
+from util.metrics.scores import Scores, choose
+from util.notices import tell
+from util.plugins import add_plugin_dir
+from util.types import words
+
+SPANS = {"uint8": "0:255", "uint16": "0:65535"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the figures, and write them where --output says."""
+    parser = OneLineParser(prog="python -m util.metrics", description=__doc__.splitlines()[0])
+    parser.add_argument("outputs", help="folder of images to score")
+    parser.add_argument("truths", help="folder of the true ones, or of real images of their kind")
+    parser.add_argument("--metrics", type=words, default="auto", help="with commas; auto: those that need no download")
+    parser.add_argument("--metric_weights", default=None, help="file or folder of pretrained weights")
+    parser.add_argument("--range", default="auto", help="LOW:HIGH of the files' values; auto: what 8 or 16 bits hold")
+    parser.add_argument("--output", default=None, help="folder for metrics.json and metrics.csv")
+    parser.add_argument("--plugin_dir", default=None, help="folder of your own *_metric.py files")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+    opt = parser.parse_args(argv)
+    if opt.plugin_dir:
+        add_plugin_dir(opt.plugin_dir, "util.metrics")
+    scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
+    outputs, truths = (by_stem(folder) for folder in (opt.outputs, opt.truths))
+    compare(scores, outputs, truths, opt.range)
+    figures = scores.figures()
+    tell(f"{len(outputs)} images of {opt.outputs} against {len(truths)} of {opt.truths}, "
+         f"{len(outputs.keys() & truths)} of them pairs by name")
+    for key, figure in figures.items():
+        tell(f"{key.split('/')[1]}: {figure}")
+    if opt.output:
+        Path(opt.output).mkdir(parents=True, exist_ok=True)
+        write_metrics(opt.output, figures, scores.rows, outputs=opt.outputs, truths=opt.truths)
+    return 0
+
+
+def by_stem(folder: str) -> dict[str, str]:
+    """Path below the folder without its ending -> file; raises UsageError without any image."""
+    paths = make_dataset(folder)
+    if not paths:
+        raise UsageError(f"no image in {folder}: {contents(folder)}")
+    return {str(Path(path).relative_to(folder).with_suffix("")): path for path in paths}
+
+
+def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:
+    """Add all images to the scores; raises UsageError where a pair has two sizes."""
+    for stem, path in outputs.items():
+        image = read(path, limits)
+        truth = read(truths[stem], limits) if stem in truths else None
+        if truth is not None and truth.shape != image.shape:
+            raise UsageError(f"{path} is {describe(image)} and its partner {truths[stem]} is {describe(truth)}; a pair "
+                             f"has one size and as many channels")
+        scores.add("fake_B", [stem], image, truth)
+    for path in truths.values():
+        scores.add_reference("fake_B", read(path, limits))
+
+
+def read(path: str, limits: str) -> torch.Tensor:
+    """(1, C, H, W) in [0, 1] in double precision."""
+    array = read_image(path, None)
+    depth = str(array.dtype)
+    if limits == "auto" and depth not in SPANS:
+        raise UsageError(f"{path} holds {depth}: give --range LOW:HIGH, the values that stand for black and white")
+    values = ValueRange.parse(depth, SPANS[depth] if limits == "auto" else limits)
+    return torch.from_numpy((array.astype(np.float64) - values.low) / (values.high - values.low)).permute(2, 0, 1)[None]
+
+
+def describe(image: torch.Tensor) -> str:
+    """Its size in words."""
+    return f"{image.shape[3]}x{image.shape[2]} with {image.shape[1]} channels"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,85 @@
+"""Networks that metrics look through, with the weights and the loading of the libraries that made them."""
+
+import importlib.util
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from util.errors import UsageError, one_line
+
+TIMEOUT = 30.0  # seconds without an answer, of a download
+
+
+class Pretrained(NamedTuple):
+    """A network: the file its library looks for in torch's hub folder, the library, how to make it."""
+
+    file: str
+    library: str
+    make: Callable[[], nn.Module]
+
+
+def _inception() -> nn.Module:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+
+
+def _lpips() -> nn.Module:
+    from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+
+
+NETWORKS = {"inception": Pretrained("weights-inception-2015-12-05-6726825d.pth", "torch_fidelity", _inception),
+            "lpips": Pretrained("alexnet-owt-7be5be79.pth", "torchmetrics", _lpips)}
+
+
+def is_there(name: str, given: str | None) -> bool:
+    """Whether a network can be made without a download: of `given`, a file or folder, or of torch's hub folder."""
+    network = NETWORKS[name]
+    found = _given_file(network, given) or Path(torch.hub.get_dir()) / "checkpoints" / network.file
+    return importlib.util.find_spec(network.library) is not None and found.is_file()
+
+
+def load(name: str, given: str | None, device: torch.device) -> nn.Module:
+    """The network in evaluation mode; raises UsageError where the library or the weights can't be had."""
+    network = NETWORKS[name]
+    if importlib.util.find_spec(network.library) is None:
+        raise UsageError(f'metrics that look through {name} need an extra: pip install -e ".[metrics]"')
+    try:
+        with _hub_with(network, given):
+            return network.make().to(device).eval().requires_grad_(False)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise UsageError(f"the weights of {name} can't be had ({one_line(error)}); --metric_weights takes a copy of "
+                         f"{network.file}, or a folder with it") from error
+
+
+def _given_file(network: Pretrained, given: str | None) -> Path | None:
+    path = given and Path(given)
+    if path and path.is_dir():
+        return path / network.file if (path / network.file).is_file() else None
+    return path if path and path.name == network.file else None
+
+
+@contextmanager
+def _hub_with(network: Pretrained, given: str | None) -> Iterator[None]:
+    """Torch's hub looks into a folder with the given file, and does not wait for ever."""
+    before, patience, file = torch.hub.get_dir(), socket.getdefaulttimeout(), _given_file(network, given)
+    socket.setdefaulttimeout(TIMEOUT)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if file:
+                (Path(folder) / "checkpoints").mkdir()
+                shutil.copyfile(file, Path(folder) / "checkpoints" / network.file)
+                torch.hub.set_dir(folder)
+            yield
+        finally:
+            torch.hub.set_dir(before)
+            socket.setdefaulttimeout(patience)

@@ -1,0 +1,45 @@
+"""Scores as files and as a table of a page."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from dominate import tags
+
+from util.files import atomic
+from util.metrics.scores import Figure
+
+JSON, CSV = "metrics.json", "metrics.csv"
+
+
+def write_metrics(folder: str | Path, figures: dict[str, Figure], rows: dict[str, dict[str, float]],
+                  **facts: Any) -> None:
+    """`metrics.json`: facts, figures and values of each image; `metrics.csv`: a line an image, and their means."""
+    with atomic(Path(folder) / JSON) as file:
+        total = {key: figure._asdict() for key, figure in figures.items()}
+        json.dump({**facts, "figures": total, "images": rows}, file, indent=1)
+    columns = list(figures)
+    with atomic(Path(folder) / CSV) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", *columns])
+        for image, row in rows.items():
+            writer.writerow([image, *(row.get(key, "") for key in columns)])
+        writer.writerow(["total", *(figures[key].value for key in columns)])
+
+
+def read_figures(folder: str | Path) -> dict[str, Figure]:
+    """The figures of a folder of results, empty without any."""
+    path = Path(folder) / JSON
+    if not path.is_file():
+        return {}
+    return {key: Figure(**figure) for key, figure in json.loads(path.read_text(encoding="utf-8"))["figures"].items()}
+
+
+def table(runs: dict[str, dict[str, Figure]]) -> tags.table:
+    """A row for each figure and a column for each run."""
+    keys = dict.fromkeys(key for figures in runs.values() for key in figures)
+    made = tags.table(tags.tr(tags.th(""), *(tags.th(run) for run in runs)), cls="metrics")
+    for key in keys:
+        made.add(tags.tr(tags.th(key), *(tags.td(str(figures.get(key, ""))) for figures in runs.values())))
+    return made

@@ -1,0 +1,146 @@
+"""Collects what metrics say about images, one batch after another."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import bootstrap
+from torch import Tensor
+
+from util.errors import UsageError
+from util.metrics import Metric, find_metrics
+from util.metrics.pretrained import is_there, load
+from util.notices import notice
+
+CHEAP = ("l1", "psnr", "ssim", "colours", "swd")
+PRETRAINED = ("lpips", "fid", "kid")
+RESAMPLES, SET_RESAMPLES = 1000, 20
+
+
+class Figure(NamedTuple):
+    """A metric of n images, and the middle 95 percent of what resampled images give (Efron 1979)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}], n = {self.n}"
+
+
+def choose(names: Sequence[str], weights: str | None) -> list[Metric]:
+    """The metrics of these names; `auto` stands for those that need no download."""
+    chosen: list[str] = []
+    for name in names:
+        ready = [metric.name for metric in find_metrics(PRETRAINED) if is_there(metric.needs, weights)]
+        chosen += [*CHEAP, *ready] if name == "auto" else [name]
+    return find_metrics(chosen)
+
+
+class Scores:
+    """Add batches of images, then read `figures` and `rows`.
+
+    A pretrained network that can't be had is told in one line, and its metrics are left out; `networks` are given ones.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], device: torch.device, weights: str | None = None,
+                 networks: dict[str, Callable] | None = None):
+        self.networks = dict(networks or {})
+        for name in {metric.needs for metric in metrics if metric.needs} - self.networks.keys():
+            try:
+                self.networks[name] = load(name, weights, device)
+            except UsageError as error:
+                left_out = ", ".join(metric.name for metric in metrics if metric.needs == name)
+                notice(f"metric {name}", f"{left_out}: left out, {error}")
+        self.metrics = [metric for metric in metrics if not metric.needs or metric.needs in self.networks]
+        self.device = device
+        self.reference: dict[str, Tensor] = {}         # "fake_B/fid" -> features of the real images, kept by `clear`
+        self._references: dict[str, list[Tensor]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the outputs, not the real images: they are the same the next time."""
+        for key, parts in self._references.items():
+            if parts:
+                self.reference[key] = torch.cat(parts)
+        self._references = {}
+        self._features: dict[str, list[Tensor]] = {}
+        self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
+
+    def add(self, name: str, images: Sequence[str], output: Tensor, truth: Tensor | None = None) -> None:
+        """Outputs (N, C, H, W) in [0, 1] called `name`, which were made of `images`, and what they should be."""
+        for metric in self.metrics:
+            if metric.features is None and truth is not None:
+                values = self._apply(metric, metric.function, output, truth).tolist()
+                for image, value in zip(images, values, strict=True):
+                    self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
+        if truth is None or name.startswith("fake_"):
+            self._add_features(self._features, name, output)
+
+    def add_reference(self, name: str, images: Tensor) -> None:
+        """Real images (N, C, H, W) in [0, 1] of the domain that outputs called `name` should belong to."""
+        self._add_features(self._references, name, images)
+
+    def _add_features(self, kept: dict[str, list[Tensor]], name: str, images: Tensor) -> None:
+        for metric in self.metrics:
+            key = f"{name}/{metric.name}"
+            if metric.features is not None and not (kept is self._references and key in self.reference):
+                kept.setdefault(key, []).append(self._apply(metric, metric.features, images).cpu())
+
+    def _apply(self, metric: Metric, function: Callable, *images: Tensor) -> Tensor:
+        if not metric.needs:
+            return function(*images)
+        with torch.no_grad():
+            return function(self.networks[metric.needs], *(x.float().to(self.device) for x in images))
+
+    def parts(self) -> tuple:
+        """What another process must know of this one's."""
+        return self.rows, self._features, self._references
+
+    def merge(self, others: Sequence[tuple]) -> None:
+        """Take the parts of all processes in place of one's own."""
+        self.rows = {image: row for rows, _, _ in others for image, row in rows.items()}
+        self._features, self._references = (
+            {key: [part for other in others for part in other[i].get(key, [])]
+             for key in dict.fromkeys(key for other in others for key in other[i])} for i in (1, 2))
+
+    def figures(self) -> dict[str, Figure]:
+        """"fake_B/l1" -> its figure over all images."""
+        keys = dict.fromkeys(key for row in self.rows.values() for key in row)
+        found = {key: _mean([row[key] for row in self.rows.values() if key in row]) for key in keys}
+        functions = {metric.name: metric.function for metric in self.metrics}
+        for key, parts in self._features.items():
+            if key not in self.reference and key not in self._references:
+                continue
+            output = torch.cat(parts)
+            reference = self.reference[key] if key in self.reference else torch.cat(self._references[key])
+            if min(len(output), len(reference)) < 2:
+                notice("few images", f"{key} needs two images of each kind at least; it is left out")
+                continue
+            found[key] = _distance(functions[key.split("/")[1]], output, reference)
+        return found
+
+
+def _mean(values: list[float]) -> Figure:
+    array = np.array(values)
+    mean = float(array.mean())
+    if len(array) < 2 or np.ptp(array) == 0:
+        return Figure(mean, mean, mean, len(array))
+    interval = bootstrap((array,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100,
+                         rng=np.random.default_rng(0)).confidence_interval
+    return Figure(mean, float(interval.low), float(interval.high), len(array))
+
+
+def _distance(function: Callable, output: Tensor, reference: Tensor) -> Figure:
+    """The interval is the value plus and minus 1.96 times the spread of resampled sets.
+
+    A set with repeated images is farther away, so the middle of the resampled values would not hold the value itself.
+    """
+    draw = torch.Generator().manual_seed(0)
+    value = function(output, reference)
+    resampled = [function(output[torch.randint(len(output), (len(output),), generator=draw)], reference)
+                 for _ in range(SET_RESAMPLES)]
+    margin = 1.96 * float(np.std(resampled))
+    return Figure(value, value - margin, value + margin, len(output))
