@@ -72,7 +72,7 @@ def train(opt) -> BaseModel:
                      f"goes on")
                 return model
             from_main(lambda: prepare_folder(opt, model))
-            held_out = create_validation_dataset(opt)
+            held_out = create_validation_dataset(opt, loader.dataset)
             validation = held_out and Validation(opt, model, held_out, held_out.dataset.paired)
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
@@ -218,8 +218,8 @@ class Training:
             losses = self.losses()
             self.sinks.scalars(progress, losses)
             if is_main():
-                self.health.observe(self.model, losses, progress.epoch, self.loader.dataset.paired,
-                                    dict.fromkeys(self.files[:2]))
+                self.health.observe(self.model, losses, progress.total_iters, progress.epoch,
+                                    self.loader.dataset.paired, dict.fromkeys(self.files[:2]))
         self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
 
     def check_numbers(self) -> None:

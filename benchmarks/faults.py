@@ -283,8 +283,9 @@ def full_disk(lab: Lab) -> int:
     run.wait_for("saved again", lines=run.err)
     run.send(signal.SIGTERM)
     run.end(143)
-    log = (run.state.parent / "loss_log.jsonl").read_text().splitlines()
-    expect([json.loads(line)["total_iters"] for line in log] == list(range(1, run.steps() + 1)), "the log has a gap")
+    log = map(json.loads, (run.state.parent / "loss_log.jsonl").read_text().splitlines())
+    found = [point["total_iters"] for point in log if point["losses"]]
+    expect(found == list(range(1, run.steps() + 1)), "the log has a gap")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Dataset plugins: `data/<name>_dataset.py` defines the dataset `<name>`. Adding the file is the whole registration."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from data.base_dataset import BaseDataset
 from data.loader import Loader
@@ -19,7 +20,7 @@ def create_dataset(opt) -> Loader:
     return Loader(find_dataset_using_name(opt.dataset_mode)(opt), opt)
 
 
-def create_validation_dataset(opt) -> Loader | None:
+def create_validation_dataset(opt, training: BaseDataset) -> Loader | None:
     """A loader over images that are not trained on, as test.py would read them; None and one line without any."""
     if not opt.val_freq:
         return None
@@ -30,6 +31,9 @@ def create_validation_dataset(opt) -> Loader | None:
         loader = create_dataset(Namespace(**{**vars(opt), **values}))
         if held_out and not loader.dataset.roots:
             raise UsageError(f"--dataset_mode {opt.dataset_mode} lists its files itself; --val_split can't part them")
+        trained = any(Path(mine).is_relative_to(root) for root in loader.dataset.roots for mine in training.roots)
+        if not held_out and trained:
+            raise UsageError(f"--dataset_mode {opt.dataset_mode} finds only the images of the training")
     except UsageError as error:
         tell(f"no validation: {error}; --val_split 0.1 holds images of the training out")
         return None

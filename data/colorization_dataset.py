@@ -14,6 +14,8 @@ from util.errors import ImageError, UsageError
 class ColorizationDataset(BaseDataset):
     """A is L (1, H, W), B is ab (2, H, W), both scaled to [-1, 1]: L covers 0..100, ab -110..110."""
 
+    paired = True
+
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(input_nc=1, output_nc=2, direction="AtoB")

@@ -47,7 +47,8 @@ def no_trace(tmp_path, monkeypatch):
     for registry, entry in zip(registries, entries, strict=True):
         registry._entries = entry
     for name in set(sys.modules) - modules:  # plugins: two tests may use one name for different files
-        if name.startswith(("models.", "data.", "util.metrics.")) and ROOT not in Path(sys.modules[name].__file__).parents:
+        plugin = name.startswith(("models.", "data.", "util.metrics."))
+        if plugin and ROOT not in Path(sys.modules[name].__file__).parents:
             del sys.modules[name]
     random.setstate(states[0])
     np.random.set_state(states[1])

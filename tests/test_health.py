@@ -1,5 +1,6 @@
 """Each warning is provoked by a run that has the disease, and silent on one that has not."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from conftest import model_file, picture, run_train, write
 
+from util import health
 from util.health import WINDOW, Health
 
 LOSSES = {"G_A": 0.3, "cycle_A": 1.5, "idt_A": 0.7, "D_A": 0.15}
@@ -20,10 +22,10 @@ def pictures(n, seed):
 def observed(translate=None, losses=lambda i: LOSSES, files=lambda i: [], paired=False, n=2 * WINDOW, mode="lsgan"):
     """What is told about a run whose outputs are translate(i, a, b)."""
     told = []
-    health = Health(mode, told.append)
+    watched = Health(mode, told.append)
     for i, (a, b) in enumerate(zip(pictures(n, 0), pictures(n, 500), strict=True)):
         model = SimpleNamespace(real_A=a, real_B=b, fake_B=translate(i, a, b)) if translate else SimpleNamespace()
-        health.observe(model, losses(i), 1, paired, files(i))
+        watched.observe(model, losses(i), 1000, 1, paired, files(i))
     return told
 
 
@@ -75,14 +77,13 @@ def test_repeated_files_are_told(tmp_path):
     assert "the data repeats" in told[0]
 
 
-def test_a_training_tells_and_shows_it(domains, capsys):
+def test_a_training_tells_and_shows_it(domains, capsys, monkeypatch):
     """A generator that copies: the line is in the terminal, in the log and on the page."""
+    monkeypatch.setattr(health, "EARLY", 0)
     body = "    def forward(self):\n        super().forward()\n        self.fake_B = self.real_A + 0 * self.fake_B\n"
     run_train(*model_file("copy", "CycleGAN", body), "--dataroot", domains, "--netG", "resnet_6blocks", "--n_epochs", 5,
               "--print_freq", 1)
     line = "health: the generator copies its input; try --lambda_identity 0"
-    from pathlib import Path
-
     assert line in capsys.readouterr().err
     run = Path("checkpoints/experiment_name")
     assert line in (run / "loss_log.jsonl").read_text()

@@ -22,7 +22,8 @@ from util.metrics.set_metrics import colours, fid, histograms, kid, patches, swd
 
 
 def images(n=4, channels=3, side=32, seed=0):
-    return torch.stack([torch.from_numpy(picture(side, side, seed + i, channels)).permute(2, 0, 1) for i in range(n)]) / 255.0
+    made = [torch.from_numpy(picture(side, side, seed + i, channels)).permute(2, 0, 1) for i in range(n)]
+    return torch.stack(made) / 255.0
 
 
 @pytest.mark.parametrize("channels", (1, 3))
@@ -74,7 +75,8 @@ def test_fid_of_gaussians_is_the_closed_form():
 
 @pytest.mark.parametrize(("n", "m"), ((40, 30), (12, 300), (200, 150)))
 def test_fid_and_kid_are_those_of_an_independent_implementation(n, m):
-    a, b = (torch.randn(size, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(size)) for size in (n, m))
+    draw = torch.Generator().manual_seed(n)
+    a, b = (torch.randn(size, 64, dtype=torch.float64, generator=draw) for size in (n, m))
     b = b * 1.3 + 0.2
     covariances = [np.cov(x.numpy(), rowvar=False) for x in (a, b)]
     root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).real.sum()
@@ -102,7 +104,8 @@ def test_fid_and_kid_are_those_of_torch_fidelity(name):
         expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
         assert fid(a, b) == pytest.approx(expected, abs=1e-4)
     else:
-        found = kid_features_to_metric(a, b, kid_subsets=1, kid_subset_size=60, kid_kernel="poly", rng_seed=0, verbose=False)
+        found = kid_features_to_metric(a, b, kid_subsets=1, kid_subset_size=60, kid_kernel="poly", rng_seed=0,
+                                       verbose=False)
         assert kid(a, b) == pytest.approx(found["kernel_inception_distance_mean"], abs=1e-4)
 
 

@@ -65,7 +65,7 @@ def test_the_pages_of_a_run(strips, tmp_path):
     )
     run_test("--dataroot", f"{strips}/test", "--name", "<b>run #1 & ?")
     web = Path("checkpoints/<b>run #1 & ?/web/index.html")
-    assert probe(web, tmp_path) == (6, 6, 4)  # three visuals of two epochs; four losses
+    assert probe(web, tmp_path) == (6, 6, 5)  # three visuals of two epochs; four losses, the rate
     assert probe(Path("results/<b>run #1 & ?/test_latest/index.html"), tmp_path) == (4, 4, 0)
     browse(web, tmp_path, f"--screenshot={tmp_path / 'shot.png'}")
     shot = np.asarray(Image.open(tmp_path / "shot.png").convert("RGB")).astype(int)

@@ -1,4 +1,4 @@
-"""Validation while training: it scores what test.py would write, disturbs nothing, and decides which checkpoint is best."""
+"""Validation while training: it scores what test.py would write, disturbs nothing, and finds the best checkpoint."""
 
 import json
 import random
@@ -96,7 +96,8 @@ def test_a_share_is_held_out(tmp_path, mode):
         write(tmp_path / "data/trainA" / f"{i}.png", picture(seed=i))
         write(tmp_path / "data/trainB" / f"{i}.jpg", picture(seed=i))
     opt = train_options("--model", mode, "--dataroot", "data", "--val_split", 0.3)
-    loaders = create_dataset(opt), create_validation_dataset(opt)
+    training = create_dataset(opt)
+    loaders = training, create_validation_dataset(opt, training.dataset)
     stems = [{(key, Path(batch[f"{key}_paths"][0]).stem) for batch in loader for key in "AB"} for loader in loaders]
     assert len(loaders[1]) == 3
     assert not stems[0] & stems[1]
@@ -173,7 +174,8 @@ def test_plateau_follows_the_figure_and_waits_between_validations(with_val, monk
     assert run_on("--n_epochs", "15", "--val_freq", "0").learning_rate() == pytest.approx(0.00004)
 
 
-@pytest.mark.parametrize(("higher", "values"), ((True, [10, 20, 30]), (True, [0.1, 0.5, 0.9]), (False, [0.9, 0.5, 0.1])))
+@pytest.mark.parametrize(("higher", "values"), (
+    (True, [10, 20, 30]), (True, [0.1, 0.5, 0.9]), (False, [0.9, 0.5, 0.1])))
 def test_plateau_sees_better_as_smaller(higher, values):
     costs = [Followed("x", value, higher).cost for value in values]
     assert costs == sorted(costs, reverse=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW = 10        # observations that must agree
+EARLY = 500        # images, in which a generator is no good yet
 FILES = 50         # that are remembered, to see whether they repeat
 SIDE = 8           # of the small pictures
 CHANCE = {"lsgan": 0.25, "vanilla": 0.6931}  # a discriminator's loss that tells nothing
@@ -46,8 +47,11 @@ class Health:
         self._epoch = 0
         self.present: dict[str, int] = {}  # symptom -> observations without it
 
-    def observe(self, model: Any, losses: dict[str, float], epoch: int, paired: bool, files: Iterable[str]) -> None:
-        """Look at the last step; waits for the device, as reading the losses has done."""
+    def observe(self, model: Any, losses: dict[str, float], images: int, epoch: int, paired: bool,
+                files: Iterable[str]) -> None:
+        """Look at the last step, after so many images; waits for the device, as reading the losses has done."""
+        if images < EARLY:
+            return
         self.paired = paired
         self.losses.append(losses)
         for source, target in (("A", "B"), ("B", "A")):
