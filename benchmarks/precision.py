@@ -10,17 +10,9 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = "--netG unet_128 --ngf 32 --ndf 32 --load_size 143 --crop_size 128 --display_id 0 --no_html".split()
-
-
-def run(*words: object) -> str:
-    """The output of a command; its errors go to the terminal."""
-    return subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True).stdout
+from quality import OPTIONS, ROOT, run
 
 
 def score(opt: argparse.Namespace, amp: str, seed: int) -> dict[str, float]:
@@ -29,8 +21,8 @@ def score(opt: argparse.Namespace, amp: str, seed: int) -> dict[str, float]:
     if not Path("checkpoints", name, f"{opt.epochs}_net_G.pth").exists():
         half = opt.epochs // 2
         run(ROOT / "train.py", "--model", "pix2pix", "--dataroot", opt.facades, "--name", name, *OPTIONS, "--amp", amp,
-            "--seed", seed, "--n_epochs", half, "--n_epochs_decay", opt.epochs - half, "--num_threads", 1,
-            "--compile", "off")  # fmt: skip
+            "--seed", seed, "--n_epochs", half, "--n_epochs_decay", opt.epochs - half, "--netG", "unet_128",
+            "--compile", "off", "--val_freq", 0)
     run(ROOT / "test.py", "--model", "pix2pix", "--dataroot", opt.facades, "--name", name, "--amp", amp)
     return json.loads(run(opt.scorer, f"results/{name}/test_latest/images", "--truth", opt.facades / "test"))
 

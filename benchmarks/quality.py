@@ -1,0 +1,88 @@
+"""How good translations of facades are, photo to label map at 128x128, several seeds each, scored per pixel.
+
+    python benchmarks/quality.py pix2pix FACADES --scorer SCRIPT       # or cycle_gan; --seeds 3
+
+FACADES holds train, val and test strips {photo|labels}; CycleGAN gets their halves as two folders. SCRIPT takes
+the folder of translations (`<stem>_fake_B.png`) and prints one JSON line of scores. A training that is there already is
+only scored again.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = "--ngf 32 --ndf 32 --load_size 143 --crop_size 128 --num_threads 1 --display_id 0 --no_html".split()
+REFERENCE = {"pix2pix": {"pixel_accuracy": 0.464, "class_accuracy": 0.246, "mean_iou": 0.159},
+             "cycle_gan": {"pixel_accuracy": 0.226, "class_accuracy": 0.097, "mean_iou": 0.056}}
+MODEL = {"pix2pix": "--model pix2pix --netG unet_128 --n_epochs 10 --n_epochs_decay 10 --compile off".split(),
+         "cycle_gan": "--model cycle_gan --netG resnet_6blocks --norm instance --n_epochs 5 --n_epochs_decay 5".split()}
+EPOCHS = {"pix2pix": 20, "cycle_gan": 10}
+# What is trained: the reference's options, of which the average takes nothing away; and what we recommend.
+TRAININGS = {"same": "--ema 0.999 --val_freq 0".split(),
+             "recommended": "--ema 0.999 --lambda_L1 1000 --val_freq 2".split()}
+# What is scored: a training, and how it is tested.
+ROWS = {"pix2pix": {"same options": ("same", ""), "and --ema": ("same", "--ema"),
+                    "recommended": ("recommended", "--ema"), "and --epoch best": ("recommended", "--ema --epoch best")},
+        "cycle_gan": {"same options": ("same", ""), "recommended: and --ema": ("same", "--ema")}}
+
+
+def run(*words: object) -> str:
+    """The output of a command; its errors go to the terminal."""
+    return subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def halves(facades: Path) -> Path:
+    """A folder with trainA, trainB, ...: the halves of the strips."""
+    folder = Path("facades_unpaired")
+    for path in sorted(facades.glob("*/*.jpg")):
+        strip = Image.open(path).convert("RGB")
+        middle = strip.width // 2
+        for domain, box in (("A", (0, 0, middle, strip.height)), ("B", (middle, 0, strip.width, strip.height))):
+            target = folder / f"{path.parent.name}{domain}" / f"{path.stem}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                strip.crop(box).save(target)
+    return folder
+
+
+def score(opt: argparse.Namespace, dataroot: Path, training: str, test: str, seed: int) -> dict[str, float]:
+    """Train where that is still to be done, translate the test images and score them."""
+    name = f"quality_{opt.model}_{training}_{seed}"
+    shared = ("--dataroot", dataroot, "--name", name)
+    if not list(Path("checkpoints", name).glob(f"{EPOCHS[opt.model]}_net_G*.pth")):
+        run(ROOT / "train.py", *MODEL[opt.model], *shared, *OPTIONS, *TRAININGS[training], "--seed", seed)
+    words = test.split()
+    run(ROOT / "test.py", "--model", opt.model, *shared, *words)
+    tag = words[words.index("--epoch") + 1] if "--epoch" in words else "latest"
+    return json.loads(run(opt.scorer, f"results/{name}/test_{tag}/images", "--truth", opt.facades / "test"))
+
+
+def main() -> None:
+    """Print a table: each seed, the mean and the spread of each row, beside the reference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=MODEL)
+    parser.add_argument("facades", type=Path)
+    parser.add_argument("--scorer", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    opt = parser.parse_args()
+    dataroot = halves(opt.facades) if opt.model == "cycle_gan" else opt.facades
+    reference = REFERENCE[opt.model]
+    print(f"{opt.model}, {os.cpu_count()} cores; reference: {reference}")
+    for row, (training, test) in ROWS[opt.model].items():
+        scores = [score(opt, dataroot, training, test, seed) for seed in range(1, opt.seeds + 1)]
+        for name, known in reference.items():
+            values = [result[name] for result in scores]
+            mean, spread = statistics.mean(values), max(values) - min(values)
+            print(f"{row:24} {name:16} {'  '.join(f'{v:.4f}' for v in values)}  mean {mean:.4f}  spread {spread:.4f}  "
+                  f"against the reference {mean - known:+.4f}")
+
+
+if __name__ == "__main__":
+    main()
