@@ -1,5 +1,6 @@
 """The pages in a real browser: pictures load, curves are visible, the console is quiet."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from conftest import run_test, run_train
 from PIL import Image
+
+from util.compare import main as compare
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -23,7 +26,7 @@ window.addEventListener('load', () => setTimeout(() => {
 </script>"""
 
 
-def browse(page: Path, tmp_path: Path, *more: str) -> subprocess.CompletedProcess:
+def browse(page: Path, tmp_path: Path, *more: str, at: str = "") -> subprocess.CompletedProcess:
     return subprocess.run(
         [
             CHROMIUM,
@@ -39,7 +42,7 @@ def browse(page: Path, tmp_path: Path, *more: str) -> subprocess.CompletedProces
             "--window-size=1400,3000",
             "--enable-logging=stderr",
             *more,
-            page.resolve().as_uri(),
+            page.resolve().as_uri() + at,
         ],
         capture_output=True,
         text=True,
@@ -72,3 +75,26 @@ def test_the_pages_of_a_run(strips, tmp_path):
     blue = abs(shot - (22, 103, 183)).sum(2) < 60
     assert blue.sum() > 200  # the curves are drawn
     assert shot[:1200].std() > 20  # and so are pictures
+
+
+@needs_chromium
+@pytest.mark.parametrize("order", ("best", "worst", "name"))
+def test_a_scored_page_is_sorted_on_request(strips, tmp_path, order):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    run_test("--model", "pix2pix", "--dataroot", strips, "--metrics", "l1")
+    folder = Path("results/experiment_name/test_latest")
+    scores = json.loads((folder / "metrics.json").read_text())["images"]
+    wanted = sorted(scores, key=lambda name: {"best": 1, "worst": -1, "name": 0}[order] * scores[name]["fake_B/l1"])
+    page = folder / "index.html"
+    shown = browse(page, tmp_path, "--dump-dom", "--virtual-time-budget=2000", at=f"#{order}").stdout
+    assert re.findall(r"<h2>(\d+) fake_B/l1", shown) == wanted
+    assert probe(page, tmp_path)[:2] == (6, 6)
+
+
+@needs_chromium
+def test_the_page_of_a_comparison(strips, tmp_path):
+    for name in ("one", "two"):
+        run_train("--model", "pix2pix", "--dataroot", strips, "--name", name, "--n_epochs", 2, "--print_freq", 1)
+        run_test("--model", "pix2pix", "--dataroot", strips, "--name", name)
+    compare(["one", "two"])
+    assert probe(Path("comparison/index.html"), tmp_path) == (8, 8, 10)  # two images, with two translations each
