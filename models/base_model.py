@@ -272,7 +272,8 @@ class BaseModel(nn.Module, ABC):
         for name, net in self.networks().items():
             path = network_file(self.save_dir, tag, name + AVERAGE if averages and is_averaged(name) else name)
             load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
-            tell(f"loaded {path}")
+            there = not averages and not self.isTrain and network_file(self.save_dir, tag, name + AVERAGE).exists()
+            tell(f"loaded {path}{'; its average is there too: --ema' if there else ''}")
 
     def save_state(self, progress: dict[str, Any]) -> None:
         """Write `latest_state.pth`, all that a resume needs in one file: plain values and tensors."""
