@@ -22,7 +22,7 @@ def create_dataset(opt) -> Loader:
 
 def create_validation_dataset(opt, training: BaseDataset) -> Loader | None:
     """A loader over images that are not trained on, as test.py would read them; None and one line without any."""
-    if not opt.val_freq:
+    if not (opt.val_freq and opt.metrics):
         return None
     held_out = opt.val_split > 0
     values = {"isTrain": False, "serial_batches": True, "no_flip": True, "load_size": opt.crop_size,

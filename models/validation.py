@@ -83,6 +83,8 @@ class Validation:
                 self.model.test()
                 add_translations(self.scores, self.model, self.model.get_image_paths())
                 each()
+        for path, error in getattr(self.loader, "errors", {}).items():
+            notice(f"validation {path}", f"validation leaves out {error}")
         parts = gathered(self.scores.parts())
         if world_size() > 1 and parts:
             self.scores.merge(parts)

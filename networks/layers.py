@@ -66,6 +66,13 @@ class ReflectionPad2d(nn.ReflectionPad2d):
         return torch.cat((x[..., 1:above + 1, :].flip(-2), x, x[..., -below - 1:-1, :].flip(-2)), -2)
 
 
+class Tanh(nn.Tanh):
+    """torch's own in float32: in bf16 everything above 0.998 is 1, from where no gradient leads back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)
+
+
 NORMS.register("batch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("instance", affine=False, track_running_stats=False)(InstanceNorm2d)
 # `networks.sync_batch_norm` makes either one over all processes: the same layer, the same keys.

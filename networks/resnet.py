@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from networks.convolution import Conv2d, ConvTranspose2d
 from networks.define import GENERATORS
-from networks.layers import AnySize, ReflectionPad2d, needs_bias
+from networks.layers import AnySize, ReflectionPad2d, Tanh, needs_bias
 from util.errors import unknown
 
 PADDINGS = {"reflect": ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
@@ -48,7 +48,7 @@ class ResnetGenerator(AnySize):
         for width in (4 * ngf, 2 * ngf):
             layers += [ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias, before_norm=bias),
                        norm_layer(width // 2), nn.ReLU(True)]
-        layers += [ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        layers += [ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), Tanh()]
         self.model = nn.Sequential(*layers)
 
     def translate(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from networks.convolution import Conv2d, ConvTranspose2d
 from networks.define import GENERATORS
-from networks.layers import AnySize, needs_bias
+from networks.layers import AnySize, Tanh, needs_bias
 
 
 @GENERATORS.register("unet_64", num_downs=6)
@@ -75,7 +75,7 @@ class UnetSkipConnectionBlock(nn.Module):
         up_from = inner_nc if innermost else 2 * inner_nc
         up = ConvTranspose2d(up_from, outer_nc, 4, 2, 1, bias=outermost or bias, before_norm=bias and not outermost)
         if outermost:
-            layers = [down, submodule, nn.ReLU(True), up, nn.Tanh()]
+            layers = [down, submodule, nn.ReLU(True), up, Tanh()]
         elif innermost:
             layers = [nn.LeakyReLU(0.2), down, nn.ReLU(True), up, norm_layer(outer_nc)]
         else:

@@ -259,5 +259,18 @@ def test_two_folders_are_compared(tmp_path):
     write(tmp_path / "b" / "2.jpg", picture(32, 64))
     from util.metrics.__main__ import main
 
-    with pytest.raises(UsageError, match="is 64x64 with 3 channels and its partner b/2.jpg is 32x64 with 3 channels"):
+    with pytest.raises(UsageError, match="is 64x64 and its partner b/2.jpg is 32x64"):
         main(["a", "b"])
+
+
+def test_folders_of_grey_colour_and_transparent_images(tmp_path, capsys):
+    from util.metrics.__main__ import main
+
+    write(tmp_path / "a" / "0.png", picture(channels=1))
+    write(tmp_path / "a" / "1.png", picture(channels=4))
+    for i in range(2):
+        write(tmp_path / "b" / f"{i}.png", picture(seed=i))
+    assert main(["a", "b", "--metrics", "psnr,swd"]) == 0
+    assert "n = 2" in capsys.readouterr().out
+    assert main(["b", "b", "--metrics", "psnr,swd"]) == 0
+    assert "psnr: 100 [100, 100], n = 2" in capsys.readouterr().out

@@ -63,20 +63,22 @@ def by_stem(folder: str) -> dict[str, str]:
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:
     """Add all images to the scores; raises UsageError where a pair has two sizes."""
+    channels = max(read_image(next(iter(files.values())), None).shape[2] for files in (outputs, truths))
+    channels = 3 if channels in (2, 4) else channels  # without their transparency
     for stem, path in outputs.items():
-        image = read(path, limits)
-        truth = read(truths[stem], limits) if stem in truths else None
+        image = read(path, channels, limits)
+        truth = read(truths[stem], channels, limits) if stem in truths else None
         if truth is not None and truth.shape != image.shape:
             raise UsageError(f"{path} is {describe(image)} and its partner {truths[stem]} is {describe(truth)}; a pair "
-                             f"has one size and as many channels")
+                             f"has one size")
         scores.add("fake_B", [stem], image, truth)
     for path in truths.values():
-        scores.add_reference("fake_B", read(path, limits))
+        scores.add_reference("fake_B", read(path, channels, limits))
 
 
-def read(path: str, limits: str) -> torch.Tensor:
-    """(1, C, H, W) in [0, 1] in double precision."""
-    array = read_image(path, None)
+def read(path: str, channels: int, limits: str) -> torch.Tensor:
+    """(1, C, H, W) in [0, 1] in double precision; raises ImageError for one that does not go with so many channels."""
+    array = read_image(path, channels)
     depth = str(array.dtype)
     if limits == "auto" and depth not in SPANS:
         raise UsageError(f"{path} holds {depth}: give --range LOW:HIGH, the values that stand for black and white")
@@ -86,7 +88,7 @@ def read(path: str, limits: str) -> torch.Tensor:
 
 def describe(image: torch.Tensor) -> str:
     """Its size in words."""
-    return f"{image.shape[3]}x{image.shape[2]} with {image.shape[1]} channels"
+    return f"{image.shape[3]}x{image.shape[2]}"
 
 
 if __name__ == "__main__":

@@ -108,8 +108,9 @@ class Scores:
 
     def figures(self) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure over all images."""
-        keys = dict.fromkeys(key for row in self.rows.values() for key in row)
-        found = {key: _mean([row[key] for row in self.rows.values() if key in row]) for key in keys}
+        rows = [self.rows[image] for image in sorted(self.rows)]  # whatever process has seen which first
+        keys = dict.fromkeys(key for row in rows for key in row)
+        found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
         functions = {metric.name: metric.function for metric in self.metrics}
         for key, parts in self._features.items():
             if key not in self.reference and key not in self._references:
