@@ -26,7 +26,7 @@ MODEL = {"pix2pix": "--model pix2pix --netG unet_128 --n_epochs 10 --n_epochs_de
 EPOCHS = {"pix2pix": 20, "cycle_gan": 10}
 # What is trained: the reference's options, of which the average takes nothing away; and what we recommend.
 TRAININGS = {"same": "--ema 0.999 --val_freq 0".split(),
-             "recommended": "--ema 0.999 --lambda_L1 1000 --val_freq 2".split()}
+             "recommended": "--ema 0.999 --lr 0.0005 --lambda_L1 200 --val_freq 5".split()}
 # What is scored: a training, and how it is tested.
 ROWS = {"pix2pix": {"same options": ("same", ""), "and --ema": ("same", "--ema"),
                     "recommended": ("recommended", "--ema"), "and --epoch best": ("recommended", "--ema --epoch best")},

@@ -102,12 +102,14 @@ def test_a_run_goes_on_with_another_number_of_processes(five):
     argv = exact("pix2pix_model", "Pix2PixModel", "aligned", "--norm", "instance", "--no_dropout")
     whole = cli("train.py", *argv, "--batch_size", "4", "--n_epochs", "3", "--name", "whole")
     assert whole.returncode == 0, whole.stderr
-    assert torchrun("train.py", *argv, "--batch_size", "2", "--n_epochs", "1", "--name", "parts").returncode == 0
+    parts = torchrun("train.py", *argv, "--batch_size", "2", "--n_epochs", "1", "--name", "parts")
+    assert parts.returncode == 0, parts.stderr
     state = torch.load("checkpoints/parts/latest_state.pth", weights_only=True)
     assert len(state["other_processes"]) == 1
     on = ("--continue_train", "--name", "parts")
     assert cli("train.py", *on, "--batch_size", "4", "--n_epochs", "2").returncode == 0
-    assert torchrun("train.py", *on, "--batch_size", "2", "--n_epochs", "3").returncode == 0
+    parts = torchrun("train.py", *on, "--batch_size", "2", "--n_epochs", "3")
+    assert parts.returncode == 0, parts.stderr
     assert_close(states("whole"), states("parts"), 1e-7)
 
 

@@ -1,5 +1,7 @@
 """Every registered network: shapes, gradients, files, any size; a new one is tested the day it appears."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from networks import DISCRIMINATORS, GENERATORS, NORMS, define_D, define_G
 from networks.architecture import describe, differences
 from networks.inference import translating
-from networks.layers import INIT_TYPES, get_norm_layer, init_weights
+from networks.layers import INIT_TYPES, Tanh, get_norm_layer, init_weights
 from networks.unet import UnetGenerator
 from util.errors import UsageError
 from util.registry import Registry
@@ -179,3 +181,9 @@ def test_evaluation_uses_running_statistics():
     with torch.no_grad(), translating(net, [0, 1], torch.device("cpu"), evaluate=True):
         ours = net(x)
     assert torch.equal(ours, net.eval()(x))
+
+
+def test_saturated_outputs_have_a_gradient_in_bf16():
+    x = torch.full((1,), 4.0, dtype=torch.bfloat16, requires_grad=True)
+    Tanh()(x).sum().backward()
+    assert x.grad.item() == pytest.approx(1 - math.tanh(4) ** 2, rel=0.01)
