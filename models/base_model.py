@@ -251,7 +251,9 @@ class BaseModel(nn.Module, ABC):
         states = {name: plain_state(net) for name, net in self.networks().items()}
         if self.average:
             with self.average.in_place():
-                states |= {name + AVERAGE: plain_state(self.networks()[name]) for name in self.average.names}
+                for name in self.average.names:
+                    average = plain_state(self.networks()[name])  # which may lie where the weights come back to
+                    states[name + AVERAGE] = {key: value.clone() for key, value in average.items()}
         return states
 
     def is_finite(self) -> bool:
@@ -385,8 +387,8 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
 
 
 def plain_state(net: nn.Module) -> dict[str, Tensor]:
-    """A state_dict of its own memory on the CPU."""
-    return {key: value.detach().cpu().contiguous().clone() for key, value in net.state_dict().items()}
+    """A state_dict on the CPU."""
+    return {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
 
 
 def align_state(optimizer: Optimizer) -> None:

@@ -43,6 +43,8 @@ def _registering(name: str, higher_is_better: bool, features: Callable | None, n
 
 def find_metrics(names: Sequence[str]) -> list[Metric]:
     """The metrics of these names, their files imported only now; raises UsageError for an unknown one."""
+    if not names:
+        return []
     from util.metrics import pair_metrics, set_metrics  # noqa: F401  they register
 
     for name in set(names) - set(METRICS):

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
 from torch import Tensor
 
 from util.errors import UsageError
@@ -34,8 +33,11 @@ def choose(names: Sequence[str], weights: str | None) -> list[Metric]:
     """The metrics of these names; `auto` stands for those that need no download."""
     chosen: list[str] = []
     for name in names:
+        if name != "auto":
+            chosen.append(name)
+            continue
         ready = [metric.name for metric in find_metrics(PRETRAINED) if is_there(metric.needs, weights)]
-        chosen += [*CHEAP, *ready] if name == "auto" else [name]
+        chosen += [*CHEAP, *ready]
     return find_metrics(chosen)
 
 
@@ -129,6 +131,8 @@ def _mean(values: list[float]) -> Figure:
     mean = float(array.mean())
     if len(array) < 2 or np.ptp(array) == 0:
         return Figure(mean, mean, mean, len(array))
+    from scipy.stats import bootstrap  # whose import takes half a second
+
     interval = bootstrap((array,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100,
                          rng=np.random.default_rng(0)).confidence_interval
     return Figure(mean, float(interval.low), float(interval.high), len(array))
