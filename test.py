@@ -29,7 +29,7 @@ from util.html import HTML
 from util.images import ValueRange, save_exact, save_image, tensor2im
 from util.memory import explained, keep_freed_memory
 from util.metrics.report import table, write_metrics
-from util.metrics.scores import Figure, Scores, choose
+from util.metrics.scores import Scores, choose
 from util.notices import say, tell
 from util.run_files import checkpoint_tag
 
@@ -51,18 +51,18 @@ def test(opt) -> int:
         wanted = choose(opt.metrics, opt.metric_weights)
         scores = Scores(wanted, opt.device, opt.metric_weights) if wanted else None
         rows = translate(opt, loader, model, page.img_dir, scores)
-    parts = gathered(scores.parts() if scores else None)
+    if scores:
+        scores.gather()
     rows = {name: files for part in gathered(rows) for name, files in part.items()}
     errors = {path: error for part in gathered(loader.errors) for path, error in part.items()}
     if not is_main():
         return 0
     rows = dict(sorted(rows.items(), key=lambda row: natural(row[0])))
     if scores:
-        scores.merge(parts)
         add_scored(opt, page, rows, scores)
     else:
-        for name in rows:
-            add_row(opt, page, name, rows[name])
+        for name, files in rows.items():
+            add_row(opt, page, name, files)
     if rows:
         page.save()
     for error in errors.values():
@@ -72,9 +72,9 @@ def test(opt) -> int:
     return int(bool(errors))
 
 
-def add_row(opt, page: HTML, name: str, files: "Row", scores: str = "") -> None:
-    """The pictures of an image, with its scores in the heading."""
-    page.add_header(f"{name} {scores}")
+def add_row(opt, page: HTML, heading: str, files: "Row") -> None:
+    """The pictures of an image."""
+    page.add_header(heading)
     shown, exact = zip(*files.values(), strict=True)
     page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
 
@@ -90,14 +90,14 @@ def add_scored(opt, page: HTML, rows: "dict[str, Row]", scores: Scores) -> None:
     page.add(table({opt.name: figures}))
     for key, figure in figures.items():
         tell(f"{key}: {figure}")
-    for name, _ in zip(rows, page.sortable([cost_of(scores.rows.get(name, {})) for name in rows]), strict=True):
-        values = scores.rows.get(name, {})
-        add_row(opt, page, name, rows[name], " ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    for name in page.sortable({name: cost_of(scores.rows.get(name, {})) for name in rows}):
+        values = (f"{key} {value:.4g}" for key, value in scores.rows.get(name, {}).items())
+        add_row(opt, page, " ".join([name, *values]), rows[name])
 
 
 def cost_of(row: dict[str, float]) -> float:
     """By what images are sorted, smaller where it is better."""
-    found = follow({key: Figure(value, value, value, 1) for key, value in row.items()}, "auto")
+    found = follow(row, "auto")
     return found.cost if found else 0.0
 
 

@@ -18,7 +18,7 @@ from models import BaseModel, create_model
 from models.base_model import MicroBatch
 from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from models.fine_tuning import init_from
-from models.validation import Validation, best_of, explain_off, follow
+from models.validation import Validation, best_of, follow
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
@@ -50,6 +50,7 @@ def train(opt) -> BaseModel:
         model = create_model(opt)
         if rank():
             seed_all(derive(opt.seed, rank()))  # the weights are drawn; dropout and pools differ between processes
+        model.paired = loader.dataset.paired
         model.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
         if size := trained_size(opt):
             model.check_size(*size)
@@ -73,7 +74,7 @@ def train(opt) -> BaseModel:
                 return model
             from_main(lambda: prepare_folder(opt, model))
             held_out = create_validation_dataset(opt, loader.dataset)
-            validation = held_out and Validation(opt, model, held_out, held_out.dataset.paired)
+            validation = held_out and Validation(opt, model, held_out)
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
                  f"process {os.getpid()}{others}, {model.save_dir}")
@@ -219,7 +220,7 @@ class Training:
             self.sinks.scalars(progress, losses)
             if is_main():
                 self.health.observe(self.model, losses, progress.total_iters, progress.epoch,
-                                    self.loader.dataset.paired, dict.fromkeys(self.files[:2]))
+                                    dict.fromkeys(self.files[:2]))
         self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
 
     def check_numbers(self) -> None:
@@ -286,14 +287,17 @@ class Training:
             return None
         self.saver.attempt()  # a validation may take long, and must lose nothing
         figures = self.validation(self.between_batches)
-        found = follow(figures, opt.best_metric)
-        progress.best, better = best_of(progress.best, found, progress.epoch)
+        values = {name: figure.value for name, figure in figures.items()}
+        found, better, best = follow(values, opt.best_metric), False, ""
+        if found:
+            progress.best, better = best_of(progress.best, found, progress.epoch)
+            best = f" The best by {found.name} is epoch {progress.best['epoch']}."
         told = "; ".join(f"{name} {figure}" for name, figure in figures.items())
-        best = f" The best by {found.name} is epoch {progress.best['epoch']}." if found else ""
         tell(f"validation of epoch {progress.epoch}: {told}.{best}")
-        self.sinks.metrics(progress, {name: figure.value for name, figure in figures.items()}, better)
+        self.sinks.metrics(progress, values, better)
         if found is None:
-            explain_off(opt.best_metric, figures)
+            there = ", ".join(values) or "there are none"
+            notice("best", f"--best_metric {opt.best_metric} has no figure here ({there}): no best_net_*.pth is kept")
             return None
         if better:
             self.save_numbered("best")

@@ -26,7 +26,7 @@ def create_validation_dataset(opt, training: BaseDataset) -> Loader | None:
         return None
     held_out = opt.val_split > 0
     values = {"isTrain": False, "serial_batches": True, "no_flip": True, "load_size": opt.crop_size,
-              "held_out": held_out, "max_dataset_size": opt.val_images, "phase": opt.phase if held_out else "val"}
+              "max_dataset_size": opt.val_images, "phase": opt.phase if held_out else "val"}
     try:
         loader = create_dataset(Namespace(**{**vars(opt), **values}))
         if held_out and not loader.dataset.roots:

@@ -65,8 +65,8 @@ class BaseDataset(Dataset, ABC):
             raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")
         self.roots.append(str(folder))
         part = ""
-        if share := getattr(self.opt, "val_split", 0) if self.opt.isTrain or hasattr(self.opt, "held_out") else 0:
-            held_out = getattr(self.opt, "held_out", False)
+        if share := getattr(self.opt, "val_split", 0):
+            held_out = not self.opt.isTrain
             paths = split(paths, folder, share, held_out)
             part = ", held out" if held_out else f", {share:.0%} held out"
         tell(f"{len(paths)} images in {folder}{part}")

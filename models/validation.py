@@ -1,14 +1,14 @@
 """Scores of what a model makes of images, and which checkpoint they call the best."""
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 
 from models.base_model import BaseModel
-from util.distributed import from_main, gathered, world_size
+from util.distributed import from_main
 from util.images import ValueRange
 from util.metrics import find_metrics
 from util.metrics.scores import Figure, Scores, choose
@@ -35,19 +35,19 @@ class Followed(NamedTuple):
         return value is None or (self.value > value if self.higher_is_better else self.value < value)
 
 
-def follow(figures: dict[str, Figure], wish: str) -> Followed | None:
-    """The mean of the figures that --best_metric means: one as "fake_B/l1", a metric of all outputs, or `auto`.
+def follow(values: dict[str, float], wish: str) -> Followed | None:
+    """The mean of the values that --best_metric means: one as "fake_B/l1", a metric of all outputs, or `auto`.
 
-    A metric counts for what is translated (`fake_*`) where it has a figure of that, else for what there is.
+    A metric counts for what is translated (`fake_*`) where it has a value of that, else for what there is.
     """
     for name in FOLLOWED if wish == "auto" else (wish,):
-        keys = [key for key in figures if name in (key, key.split("/")[1])]
+        keys = [key for key in values if name in (key, key.split("/")[1])]
         translated = [key for key in keys if key.startswith("fake_")]
-        if wish == "auto" and not translated and any(key.startswith("fake_") for key in figures):
+        if wish == "auto" and not translated and any(key.startswith("fake_") for key in values):
             continue
         if keys := translated or keys:
             metric, = find_metrics([name.split("/")[-1]])
-            return Followed(name, sum(figures[key].value for key in keys) / len(keys), metric.higher_is_better)
+            return Followed(name, sum(values[key] for key in keys) / len(keys), metric.higher_is_better)
     return None
 
 
@@ -65,8 +65,8 @@ def add_translations(scores: Scores, model: BaseModel, images: Sequence[str]) ->
 class Validation:
     """Translates images that are not trained on, exactly as test.py does, and disturbs nothing of the training."""
 
-    def __init__(self, opt: Namespace, model: BaseModel, loader: Iterable[dict[str, Any]], paired: bool):
-        self.model, self.loader, self.paired = model, loader, paired
+    def __init__(self, opt: Namespace, model: BaseModel, loader: Any):  # of the package data
+        self.model, self.loader = model, loader
         self.scores = Scores(choose(opt.metrics, opt.metric_weights), model.device, opt.metric_weights)
 
     def __call__(self, each: Callable[[], None] = lambda: None) -> dict[str, Figure]:
@@ -76,18 +76,16 @@ class Validation:
         weights_stay_cast = torch.autocast(self.model.device.type, enabled=False)
         eager = torch.compiler.set_stance("force_eager")  # what is compiled was compiled for training
         with undisturbed(self.model), averaged, weights_stay_cast, eager:
-            self.model.isTrain, self.model.paired = False, self.paired
+            self.model.isTrain = False
             for batch in self.loader:
                 self.model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
                 self.model.set_input(batch)
                 self.model.test()
                 add_translations(self.scores, self.model, self.model.get_image_paths())
                 each()
-        for path, error in getattr(self.loader, "errors", {}).items():
+        for path, error in self.loader.errors.items():
             notice(f"validation {path}", f"validation leaves out {error}")
-        parts = gathered(self.scores.parts())
-        if world_size() > 1 and parts:
-            self.scores.merge(parts)
+        self.scores.gather()
         return from_main(self.scores.figures)
 
 
@@ -103,19 +101,10 @@ def undisturbed(model: BaseModel) -> Iterator[None]:
         restore_random_states(states)
 
 
-def best_of(state: dict[str, Any], found: Followed | None, epoch: int) -> tuple[dict[str, Any], bool]:
+def best_of(state: dict[str, Any], found: Followed, epoch: int) -> tuple[dict[str, Any], bool]:
     """What is kept about the best checkpoint, after a validation, and whether this is it."""
-    if found is None:
-        return state, False
     if state.get("name") != found.name:
         state = {}  # another metric has a best of its own
-    better = found.beats(state.get("value"))
-    if better:
+    if found.beats(state.get("value")):
         return {"name": found.name, "value": found.value, "epoch": epoch, "worse": 0}, True
     return {**state, "worse": state["worse"] + 1}, False
-
-
-def explain_off(wish: str, figures: dict[str, Figure]) -> None:
-    """Say once that no figure can be followed."""
-    notice("best", f"--best_metric {wish} has no figure here ({', '.join(figures) or 'there are none'}): no "
-                   f"best_net_*.pth is kept")

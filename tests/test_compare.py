@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import run_test, run_train
 
-from util.compare import main
+from util.compare.__main__ import main
 from util.errors import UsageError
 
 

@@ -25,7 +25,8 @@ def observed(translate=None, losses=lambda i: LOSSES, files=lambda i: [], paired
     watched = Health(mode, told.append)
     for i, (a, b) in enumerate(zip(pictures(n, 0), pictures(n, 500), strict=True)):
         model = SimpleNamespace(real_A=a, real_B=b, fake_B=translate(i, a, b)) if translate else SimpleNamespace()
-        watched.observe(model, losses(i), 1000, 1, paired, files(i))
+        model.paired = paired
+        watched.observe(model, losses(i), 1000, 1, files(i))
     return told
 
 

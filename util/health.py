@@ -3,6 +3,7 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -47,17 +48,16 @@ class Health:
         self._epoch = 0
         self.present: dict[str, int] = {}  # symptom -> observations without it
 
-    def observe(self, model: Any, losses: dict[str, float], images: int, epoch: int, paired: bool,
-                files: Iterable[str]) -> None:
+    def observe(self, model: Any, losses: dict[str, float], images: int, epoch: int, files: Iterable[str]) -> None:
         """Look at the last step, after so many images; waits for the device, as reading the losses has done."""
         if images < EARLY:
             return
-        self.paired = paired
+        self.paired = model.paired
         self.losses.append(losses)
         for source, target in (("A", "B"), ("B", "A")):
-            images = [getattr(model, name, None) for name in (f"real_{source}", f"fake_{target}", f"real_{target}")]
-            if all(torch.is_tensor(x) and x.dim() == 4 for x in images) and len({x.shape[1:] for x in images}) == 1:
-                self.seen.setdefault(f"fake_{target}", deque(maxlen=WINDOW)).append(look(*images))
+            batches = [getattr(model, name, None) for name in (f"real_{source}", f"fake_{target}", f"real_{target}")]
+            if all(torch.is_tensor(x) and x.dim() == 4 for x in batches) and len({x.shape for x in batches}) == 1:
+                self.seen.setdefault(f"fake_{target}", deque(maxlen=WINDOW)).append(look(*batches))
         self._remember(epoch, files)
         for symptom in SYMPTOMS:
             self._follow(symptom, symptom.holds(self))
@@ -101,16 +101,15 @@ class Health:
 
 
 def look(source: Tensor, output: Tensor, target: Tensor) -> Seen:
-    """The first image of each, (N, C, H, W), and how they differ."""
-    small = [F.adaptive_avg_pool2d(x[:1].detach().float(), SIDE)[0] for x in (source, output, target)]
-    difference = torch.stack([(x.detach().float() - source.detach().float()).abs().mean() for x in (output, target)
-                              if x.shape == source.shape]).tolist()
-    return Seen(*(x.cpu() for x in small), *(difference if len(difference) == 2 else (1.0, 1.0)))
+    """The first image of each batch (N, C, H, W), and how the batches differ."""
+    source, output, target = (x.detach().float() for x in (source, output, target))
+    small = (F.adaptive_avg_pool2d(x[:1], SIDE)[0].cpu() for x in (source, output, target))
+    return Seen(*small, *(float((x - source).abs().mean()) for x in (output, target)))
 
 
 def copies(health: Health) -> bool:
     """The output is the input: the change is a twentieth of what lies between the domains."""
-    return any(mean(s.changed for s in window) < 0.05 * mean(s.apart for s in window) for window in health.windows())
+    return any(fmean(s.changed for s in window) < 0.05 * fmean(s.apart for s in window) for window in health.windows())
 
 
 def collapsed(health: Health) -> bool:
@@ -122,14 +121,14 @@ def collapsed(health: Health) -> bool:
 
 def inverted(health: Health) -> bool:
     """Bright is dark: against the truth of a pair, or else against the input, where it must be plainer."""
-    return any(mean(correlation(s.output, s.target if health.paired else s.source) for s in window)
+    return any(fmean(correlation(s.output, s.target if health.paired else s.source) for s in window)
                < (-0.3 if health.paired else -0.7) for window in health.windows())
 
 
 def discriminator_won(health: Health) -> bool:
     """Its losses are a fiftieth of chance."""
     losses = health.discriminator()
-    return bool(losses) and mean(losses) < 0.02
+    return bool(losses) and fmean(losses) < 0.02
 
 
 def discriminator_idle(health: Health) -> bool:
@@ -148,13 +147,7 @@ def dominated(kind: str, times: float) -> Callable[[Health], bool]:
 
 def repeats(health: Health) -> bool:
     """A third of the images was there before in the same epoch."""
-    return len(health.files) >= 2 * WINDOW and mean(health.files) > 1 / 3
-
-
-def mean(values: Iterable[float]) -> float:
-    """The arithmetic mean."""
-    values = list(values)
-    return sum(values) / len(values)
+    return len(health.files) >= 2 * WINDOW and fmean(health.files) > 1 / 3
 
 
 def spread(images: Iterable[Tensor]) -> float:

@@ -1,6 +1,6 @@
 """A page of pictures that opens from disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,17 +49,17 @@ class HTML:
         """Any element of dominate."""
         self._into.add(element)
 
-    def sortable(self, costs: Sequence[float]) -> Iterator[float]:
-        """Yields each cost; what is added then moves with it, when the reader wants the best or worst first.
+    def sortable(self, costs: dict[str, float]) -> Iterator[str]:
+        """Yields each name; what is added then moves with its cost, when the reader wants the best or worst first.
 
         The addresses index.html#best and index.html#worst open the page so.
         """
         links = (tags.a(text, href=f"#{by}") for by, text in (("name", "by name"), ("best", "best first"),
                                                               ("worst", "worst first")))
         self.doc.add(tags.p(*links, cls="row"))
-        for order, cost in enumerate(costs):
+        for order, (name, cost) in enumerate(costs.items()):
             self._into = self.doc.add(tags.section(data_order=order, data_cost=cost))
-            yield cost
+            yield name
         self._into = self.doc
         self.doc.add(tags.script(dominate.util.raw(SORT)))
 

@@ -48,15 +48,6 @@ class ValueRange:
         values = torch.from_numpy(np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C"))
         return (values.sub_(self.low) if self.low else values).mul_(2 / (self.high - self.low)).sub_(1)
 
-    def as_written(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) in [-1, 1] -> what its file will hold: [0, 1] for low..high, double precision, on the CPU."""
-        values = (images.detach().cpu().double() + 1) / 2
-        if self.depth == "float32":
-            return values
-        span = self.high - self.low
-        stored = (values * span + self.low).nan_to_num(nan=self.low).round().clamp(0, np.iinfo(self.depth).max)
-        return (stored - self.low) / span
-
     def to_array(self, tensor: torch.Tensor) -> np.ndarray:
         """(C, H, W) in [-1, 1] -> (H, W, C) in file values, rounded and kept in the depth's limits."""
         values = tensor.detach().cpu().double().numpy().transpose(1, 2, 0)
@@ -64,6 +55,14 @@ class ValueRange:
         if self.depth == "float32":
             return values.astype(np.float32)
         return np.rint(np.nan_to_num(values, nan=self.low)).clip(0, np.iinfo(self.depth).max).astype(self.depth)
+
+    def to_unit(self, array: np.ndarray) -> torch.Tensor:
+        """(H, W, C) in file values -> (C, H, W) in double precision, low..high becoming 0..1."""
+        return torch.from_numpy((array.astype(np.float64) - self.low) / (self.high - self.low)).permute(2, 0, 1)
+
+    def as_written(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [-1, 1] -> what their files will hold, as `to_unit` reads it."""
+        return torch.stack([self.to_unit(self.to_array(image)) for image in images])
 
 
 EIGHT_BIT = ValueRange()

@@ -6,7 +6,6 @@ Files of one name below the folders are pairs; without any, only metrics of sets
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from data.image_folder import contents, make_dataset
@@ -83,7 +82,7 @@ def read(path: str, channels: int, limits: str) -> torch.Tensor:
     if limits == "auto" and depth not in SPANS:
         raise UsageError(f"{path} holds {depth}: give --range LOW:HIGH, the values that stand for black and white")
     values = ValueRange.parse(depth, SPANS[depth] if limits == "auto" else limits)
-    return torch.from_numpy((array.astype(np.float64) - values.low) / (values.high - values.low)).permute(2, 0, 1)[None]
+    return values.to_unit(array)[None]
 
 
 def describe(image: torch.Tensor) -> str:

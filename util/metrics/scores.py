@@ -1,12 +1,14 @@
 """Collects what metrics say about images, one batch after another."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from util.distributed import gathered
 from util.errors import UsageError
 from util.metrics import Metric, find_metrics
 from util.metrics.pretrained import is_there, load
@@ -65,8 +67,7 @@ class Scores:
     def clear(self) -> None:
         """Forget the outputs, not the real images: they are the same the next time."""
         for key, parts in self._references.items():
-            if parts:
-                self.reference[key] = torch.cat(parts)
+            self.reference[key] = torch.cat(parts)
         self._references = {}
         self._features: dict[str, list[Tensor]] = {}
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
@@ -97,16 +98,15 @@ class Scores:
         with torch.no_grad():
             return function(self.networks[metric.needs], *(x.float().to(self.device) for x in images))
 
-    def parts(self) -> tuple:
-        """What another process must know of this one's."""
-        return self.rows, self._features, self._references
-
-    def merge(self, others: Sequence[tuple]) -> None:
-        """Take the parts of all processes in place of one's own."""
-        self.rows = {image: row for rows, _, _ in others for image, row in rows.items()}
-        self._features, self._references = (
-            {key: [part for other in others for part in other[i].get(key, [])]
-             for key in dict.fromkeys(key for other in others for key in other[i])} for i in (1, 2))
+    def gather(self) -> None:
+        """Give the main process what all of them have."""
+        parts = gathered((self.rows, self._features, self._references))
+        if parts:
+            rows, *kept = zip(*parts, strict=True)
+            self.rows = {image: row for part in rows for image, row in part.items()}
+            self._features, self._references = (
+                {key: [x for part in table for x in part.get(key, [])] for key in dict.fromkeys(chain(*table))}
+                for table in kept)
 
     def figures(self) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure over all images."""
@@ -114,11 +114,9 @@ class Scores:
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
         functions = {metric.name: metric.function for metric in self.metrics}
-        for key, parts in self._features.items():
-            if key not in self.reference and key not in self._references:
-                continue
-            output = torch.cat(parts)
-            reference = self.reference[key] if key in self.reference else torch.cat(self._references[key])
+        references = self.reference | {key: torch.cat(parts) for key, parts in self._references.items()}
+        for key in (key for key in self._features if key in references):
+            output, reference = torch.cat(self._features[key]), references[key]
             if min(len(output), len(reference)) < 2:
                 notice("few images", f"{key} needs two images of each kind at least; it is left out")
                 continue

@@ -3,7 +3,6 @@
 Options that differ, curves over each other, the metrics of test.py, and the same test images side by side.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 from dominate import tags
 
+from options.record import read_record
 from util.cli import OneLineParser, run
 from util.errors import UsageError
-from util.files import inside
 from util.html import HTML
 from util.metrics.report import read_figures, table
 from util.notices import say, tell
@@ -40,13 +39,11 @@ def main(argv: Sequence[str]) -> int:
     opt = parser.parse_args(argv)
     records = {}
     for name in dict.fromkeys(opt.runs):
-        inside(opt.checkpoints_dir, name, "run")
-        record = Path(opt.checkpoints_dir) / name / RECORD
-        if not record.is_file():
+        records[name] = read_record(opt.checkpoints_dir, name).get("options")
+        if records[name] is None:
             there = sorted(path.parent.name for path in Path(opt.checkpoints_dir).glob(f"*/{RECORD}"))
             raise UsageError(f"no recorded run called '{name}' in {opt.checkpoints_dir}; there are: "
                              f"{', '.join(there) or 'none'}")
-        records[name] = json.loads(record.read_text(encoding="utf-8"))["options"]
     results = {name: Path(opt.results_dir) / name / f"{opt.phase}_{opt.epoch}" for name in records}
     page = HTML(opt.output, f"Comparison of {', '.join(records)}")
     page.add_header("options that differ")
