@@ -1,6 +1,4 @@
-"""How long test.py takes for a folder, against the plain way.
-
-Plain is float32, one image and one writing thread at a time, PNG and memory as Pillow and the C library have them.
+"""How long test.py takes for a folder, against the plain way: float32, one image and one writing thread at a time.
 
     python benchmarks/translate.py                   # 200 images of 256x256, resnet_9blocks; --images 200
 
@@ -25,19 +23,13 @@ from networks import define_G
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = "--amp off --compile off --num_threads 0".split()
-PLAINLY = """
-import os, runpy, sys
-sys.argv = sys.argv[1:]
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-import util.images, util.memory
-os.cpu_count, util.images.QUICK, util.memory.keep_freed_memory = lambda: 1, {}, lambda: None
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+ONE_WRITER = "import os, runpy, sys; os.cpu_count = lambda: 1; sys.argv = sys.argv[1:]; " \
+             "sys.path.insert(0, os.path.dirname(sys.argv[0])); runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def translate(folder: Path, results: str, plain: bool) -> float:
     """Seconds of one process."""
-    how = ["-c", PLAINLY, str(ROOT / "test.py"), *PLAIN] if plain else [str(ROOT / "test.py")]
+    how = ["-c", ONE_WRITER, str(ROOT / "test.py"), *PLAIN] if plain else [str(ROOT / "test.py")]
     argv = [*how, "--name", "bench", "--dataroot", "images", "--preprocess", "none", "--results_dir", results]
     start = time.perf_counter()
     subprocess.run([sys.executable, *argv], cwd=folder, check=True, stdout=subprocess.DEVNULL)

@@ -27,7 +27,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
         code = _exit_code(main, sys.argv[1:])
     finally:
         flush(sys.stdout)
-    if LAUNCHED:  # in one of several processes, the libraries' threads were seen to abort while the interpreter ends
+    if LAUNCHED:  # libraries of a job of several processes were seen to abort while the interpreter ends
         flush(sys.stderr)
         os._exit(code)
     sys.exit(code)
