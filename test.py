@@ -1,5 +1,7 @@
 """Translate images with a trained run: python test.py --model test --name RUN --dataroot FOLDER."""
 
+import json
+import math
 import os
 import re
 from collections import Counter, deque
@@ -24,14 +26,14 @@ from options.test_options import TestOptions
 from util.cli import run
 from util.distributed import gathered, is_main, joined, world_size
 from util.errors import UsageError
-from util.files import inside
+from util.files import atomic, inside
 from util.html import HTML
 from util.images import ValueRange, save_exact, save_image, tensor2im
 from util.memory import explained, keep_freed_memory
-from util.metrics.report import table, write_metrics
+from util.metrics.report import remove_metrics, table, write_metrics
 from util.metrics.scores import Scores, choose
 from util.notices import say, tell
-from util.run_files import checkpoint_tag
+from util.run_files import PICTURES, checkpoint_tag
 
 
 def test(opt) -> int:
@@ -61,9 +63,12 @@ def test(opt) -> int:
     if scores:
         add_scored(opt, page, rows, scores)
     else:
+        remove_metrics(page.web_dir)
         for name, files in rows.items():
             add_row(opt, page, name, files)
     if rows:
+        with atomic(page.web_dir / PICTURES) as file:
+            json.dump(rows, file, indent=1)
         page.save()
     for error in errors.values():
         say(f"skipped {error}")
@@ -96,9 +101,10 @@ def add_scored(opt, page: HTML, rows: "dict[str, Row]", scores: Scores) -> None:
 
 
 def cost_of(row: dict[str, float]) -> float:
-    """By what images are sorted, smaller where it is better."""
-    found = follow(row, "auto")
-    return found.cost if found else 0.0
+    """By what images are sorted, smaller where it is better: what `best` follows, else the first metric there is."""
+    wishes = ("auto", *(key.split("/")[1] for key in row))
+    found = next(filter(None, (follow(row, wish) for wish in wishes)), None)
+    return math.inf if found is None else -found.value if found.higher_is_better else found.value
 
 
 Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)

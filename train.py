@@ -62,6 +62,8 @@ def train(opt) -> BaseModel:
             if opt.init_from:
                 from_main(lambda: init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt)))
             spread(tensor for net in model.networks().values() for tensor in (*net.parameters(), *net.buffers()))
+            if model.average and not model.average.steps:
+                model.average.restart()  # from these weights
             progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
             last = opt.n_epochs + opt.n_epochs_decay
             if progress.epoch > last:
@@ -69,8 +71,8 @@ def train(opt) -> BaseModel:
                      f"larger --n_epochs goes on")
                 return model
             if opt.patience and progress.best.get("worse", 0) >= opt.patience:
-                tell(f"run {opt.name} stopped early, its best epoch is {progress.best['epoch']}; a larger --patience "
-                     f"goes on")
+                tell(f"run {opt.name} stopped early, its best epoch is {progress.best['epoch'] or 'none'}; a larger "
+                     f"--patience goes on")
                 return model
             from_main(lambda: prepare_folder(opt, model))
             held_out = create_validation_dataset(opt, loader.dataset)
@@ -269,7 +271,7 @@ class Training:
         if waiting > 0.2 and self.progress.waited > WAITED_LONG:
             notice("waiting", f"the steps wait for data {waiting:.0%} of the time; {quicker_data(self.opt)}")
         figure = sum(generator or means.values()) if means else None
-        model.update_learning_rate(self.validate() if self.validation else figure)
+        model.update_learning_rate(self.validate(figure) if self.validation else figure)
         self.progress.next_epoch()
         if epoch % self.opt.save_epoch_freq == 0 or epoch == self.last:
             self.save_numbered(epoch)
@@ -280,8 +282,11 @@ class Training:
         say(text)
         self.sinks.note(self.progress, text)
 
-    def validate(self) -> float | None:
-        """Every --val_freq epochs score the model and keep the best; returns what the plateau policy watches."""
+    def validate(self, losses: float | None) -> float | None:
+        """Every --val_freq epochs score the model and keep the best; returns what the plateau policy watches.
+
+        That is nothing between validations, and the losses where --best_metric has no figure.
+        """
         opt, progress = self.opt, self.progress
         if progress.epoch % opt.val_freq and progress.epoch != self.last:
             return None
@@ -291,14 +296,14 @@ class Training:
         found, better, best = follow(values, opt.best_metric), False, ""
         if found:
             progress.best, better = best_of(progress.best, found, progress.epoch)
-            best = f" The best by {found.name} is epoch {progress.best['epoch']}."
-        told = "; ".join(f"{name} {figure}" for name, figure in figures.items())
+            best = f" The best by {found.name} is epoch {progress.best['epoch'] or 'none'}."
+        told = "; ".join(f"{name} {figure}" for name, figure in figures.items()) or "no figure"
         tell(f"validation of epoch {progress.epoch}: {told}.{best}")
         self.sinks.metrics(progress, values, better)
         if found is None:
             there = ", ".join(values) or "there are none"
             notice("best", f"--best_metric {opt.best_metric} has no figure here ({there}): no best_net_*.pth is kept")
-            return None
+            return losses
         if better:
             self.save_numbered("best")
         if opt.patience and progress.best["worse"] >= opt.patience:

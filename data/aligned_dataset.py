@@ -54,7 +54,7 @@ class AlignedDataset(BaseDataset):
 
 def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: list[str]) -> list[tuple[str, str]]:
     """Files of the same name below their folder, whatever the ending; raises UsageError for one without a partner."""
-    by_stem_A, by_stem_B = _by_stem(folder_A, paths_A), _by_stem(folder_B, paths_B)
+    by_stem_A, by_stem_B = by_stem(folder_A, paths_A), by_stem(folder_B, paths_B)
     alone = [f"{folder}/{stem}" for folder, these, others in ((folder_A, by_stem_A, by_stem_B),
                                                               (folder_B, by_stem_B, by_stem_A))
              for stem in these if stem not in others]
@@ -64,7 +64,8 @@ def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: li
     return [(path, by_stem_B[stem]) for stem, path in by_stem_A.items()]
 
 
-def _by_stem(folder: Path, paths: list[str]) -> dict[str, str]:
+def by_stem(folder: str | Path, paths: list[str]) -> dict[str, str]:
+    """Path below the folder without its ending -> file; raises UsageError where two have the same."""
     stems: dict[str, str] = {}
     for path in paths:
         stem = str(Path(path).relative_to(folder).with_suffix(""))

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from util.errors import UsageError
+
 
 def is_averaged(name: str) -> bool:
     """Whether a network of this name is a generator."""
@@ -21,8 +23,15 @@ class WeightAverage:
 
     def __init__(self, networks: dict[str, nn.Module], decay: float):
         self.names = [name for name in networks if is_averaged(name)]
-        self.decay, self.steps = decay, 0
+        if not self.names:
+            raise UsageError(f"--ema averages generators, networks called G...; this model has {', '.join(networks)}")
+        self.decay = decay
         self._weights = [p for name in self.names for p in networks[name].parameters()]
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all steps: the average is the weights as they are."""
+        self.steps = 0
         self._average = [p.detach().clone() for p in self._weights]
 
     def update(self) -> None:

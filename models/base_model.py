@@ -262,9 +262,15 @@ class BaseModel(nn.Module, ABC):
                    for value in net.state_dict().values())
 
     def save_networks(self, tag: str | int) -> None:
-        """Write `<tag>_net_<name>.pth` for each network and, with --ema, average."""
-        from_main(lambda: [checkpoint.save(state, network_file(self.save_dir, tag, name))
-                           for name, state in self.network_state().items()] and None)
+        """Write `<tag>_net_<name>.pth` for each network and, with --ema, average; without, no older average stays."""
+        from_main(lambda: self._write_networks(tag))
+
+    def _write_networks(self, tag: str | int) -> None:
+        states = self.network_state()
+        for name, state in states.items():
+            checkpoint.save(state, network_file(self.save_dir, tag, name))
+            if name + AVERAGE not in states:
+                network_file(self.save_dir, tag, name + AVERAGE).unlink(missing_ok=True)
 
     def load_networks(self, tag: str | int) -> None:
         """Read `<tag>_net_<name>.pth` for each network, or a test with --ema the average; raises UsageError, naming the
@@ -341,7 +347,10 @@ class BaseModel(nn.Module, ABC):
                              f"version? If so, {networks_alone}") from error
 
     def _restore_average(self, state: dict[str, Any], path: Path) -> None:
-        if self.average and state.get("averaged"):
+        if not self.average:
+            return
+        self.average.restart()
+        if state.get("averaged"):
             self.average.steps = state["averaged"]
             with self.average.in_place():
                 for name in self.average.names:

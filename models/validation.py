@@ -1,5 +1,6 @@
 """Scores of what a model makes of images, and which checkpoint they call the best."""
 
+import math
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -31,21 +32,21 @@ class Followed(NamedTuple):
         return 1 / (1 + max(self.value, 0)) if self.higher_is_better else self.value
 
     def beats(self, value: float | None) -> bool:
-        """Whether it is better than an earlier value, if there is one."""
-        return value is None or (self.value > value if self.higher_is_better else self.value < value)
+        """Whether it is better than an earlier value, if there is one; what is not finite is not."""
+        better = value is None or (self.value > value if self.higher_is_better else self.value < value)
+        return math.isfinite(self.value) and better
 
 
 def follow(values: dict[str, float], wish: str) -> Followed | None:
     """The mean of the values that --best_metric means: one as "fake_B/l1", a metric of all outputs, or `auto`.
 
-    A metric counts for what is translated (`fake_*`) where it has a value of that, else for what there is.
+    A metric counts for what is translated (`fake_*`) where it has a value of that, else for what there is; `auto` does
+    not follow the cycle error (`rec_*`), which says nothing of the translation.
     """
     for name in FOLLOWED if wish == "auto" else (wish,):
-        keys = [key for key in values if name in (key, key.split("/")[1])]
-        translated = [key for key in keys if key.startswith("fake_")]
-        if wish == "auto" and not translated and any(key.startswith("fake_") for key in values):
-            continue
-        if keys := translated or keys:
+        keys = [key for key in values if name in (key, key.split("/")[1])
+                and not (wish == "auto" and key.startswith("rec_"))]
+        if keys := [key for key in keys if key.startswith("fake_")] or keys:
             metric, = find_metrics([name.split("/")[-1]])
             return Followed(name, sum(values[key] for key in keys) / len(keys), metric.higher_is_better)
     return None
@@ -59,7 +60,7 @@ def add_translations(scores: Scores, model: BaseModel, images: Sequence[str]) ->
         scores.add(name, images, written(output), truth if truth is None else written(truth))
         real = getattr(model, f"real_{name.removeprefix('fake_')}", None) if name.startswith("fake_") else None
         if torch.is_tensor(real):
-            scores.add_reference(name, written(real))
+            scores.add_reference(name, images, written(real))
 
 
 class Validation:
@@ -102,9 +103,9 @@ def undisturbed(model: BaseModel) -> Iterator[None]:
 
 
 def best_of(state: dict[str, Any], found: Followed, epoch: int) -> tuple[dict[str, Any], bool]:
-    """What is kept about the best checkpoint, after a validation, and whether this is it."""
+    """What is kept about the best checkpoint after a validation, and whether this is it; epoch 0 stands for none."""
     if state.get("name") != found.name:
-        state = {}  # another metric has a best of its own
-    if found.beats(state.get("value")):
+        state = {"name": found.name, "value": None, "epoch": 0, "worse": 0}  # another metric has a best of its own
+    if found.beats(state["value"]):
         return {"name": found.name, "value": found.value, "epoch": epoch, "worse": 0}, True
     return {**state, "worse": state["worse"] + 1}, False

@@ -92,8 +92,9 @@ class TrainOptions(BaseOptions):
             if getattr(opt, f"use_{extra}") and importlib.util.find_spec(extra) is None:
                 raise UsageError(f'--use_{extra} needs an extra: pip install -e ".[{extra}]"')
         find_metrics([name for name in (*opt.metrics, opt.best_metric.split("/")[-1]) if name != "auto"])
-        if opt.patience and not opt.val_freq:
-            raise UsageError("--patience counts validations, and --val_freq 0 turns them off; use --val_freq 5")
+        if opt.patience and not (opt.val_freq and opt.metrics):
+            off, on = ("--metrics ''", "--metrics auto") if opt.val_freq else ("--val_freq 0", "--val_freq 5")
+            raise UsageError(f"--patience counts validations, and {off} turns them off; use {on}")
         if opt.init_from == "":
             raise UsageError("--init_from is empty; give a run, a folder or a .pth file")
         if opt.continue_train and opt.init_from:

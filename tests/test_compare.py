@@ -1,9 +1,10 @@
 """Several runs on one page."""
 
+import re
 from pathlib import Path
 
 import pytest
-from conftest import run_test, run_train
+from conftest import picture, run_test, run_train, write
 
 from util.compare.__main__ import main
 from util.errors import UsageError
@@ -26,6 +27,29 @@ def test_runs_are_compared(strips, capsys):
     for file in ("one/0_real_A.png", "one/0_fake_B.png", "two/0_fake_B.png"):
         assert f'src="images/{file}"' in page
         assert (Path("both/images") / file).exists()
+
+
+def test_pictures_are_told_apart_whatever_they_are_called(strips):
+    """Visuals without a domain in their names, and images whose names begin alike."""
+    for name in ("one", "two"):
+        run_train("--model", "pix2pix", "--dataroot", strips, "--name", name)
+    for name in ("1", "1_2", "1_real_A"):
+        write(Path("photos") / f"{name}.png", picture())
+    for name in ("one", "two"):
+        run_test("--dataroot", "photos", "--name", name)
+    main(["one", "two"])
+    shown = re.findall(r'<img[^>]*src="images/([^"]+)"', Path("comparison/index.html").read_text())
+    assert shown == [f"{run}/{name}_{kind}.png" for name in ("1", "1_2", "1_real_A")
+                     for run, kind in (("one", "real"), ("one", "fake"), ("two", "fake"))]
+
+
+@pytest.mark.parametrize("file", ("metrics.json", "images.json"))
+def test_a_damaged_file_is_one_line(strips, file):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    run_test("--model", "pix2pix", "--dataroot", strips, "--metrics", "l1")
+    (Path("results/experiment_name/test_latest") / file).write_text('{"figures": [1')
+    with pytest.raises(UsageError, match=f"test_latest/{file} is damaged .*test.py"):
+        main(["experiment_name"])
 
 
 def test_an_unknown_run_is_named(strips):

@@ -42,6 +42,7 @@ def test_closed_forms_of_pairs():
     assert psnr(a, a).tolist() == [100, 100]
     assert ssim(b, b).tolist() == [1, 1]
     assert ssim(torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4)).shape == (1,)  # smaller than a window
+    assert ssim(torch.rand(2, 1, 2, 9), torch.rand(2, 1, 2, 9)).isnan().tolist() == [True, True]  # there is none
 
 
 def test_colours_are_the_wasserstein_distance_of_values():
@@ -121,13 +122,40 @@ def test_an_extractor_can_be_passed_in():
     scores = Scores(find_metrics(["fid", "kid"]), torch.device("cpu"), networks={"inception": Small()})
     real, fake = images(6), images(5, seed=20)
     scores.add("fake_B", [f"{i}" for i in range(5)], fake)
-    scores.add_reference("fake_B", real)
+    scores.add_reference("fake_B", [f"{i}" for i in range(6)], real)
     figures = scores.figures()
     assert figures["fake_B/fid"].value > 0
     assert figures["fake_B/fid"].n == 5
     scores.clear()  # the features of the real images are kept
     scores.add("fake_B", [f"{i}" for i in range(6)], real)
     assert scores.figures()["fake_B/fid"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_figures_do_not_depend_on_the_order_of_the_images():
+    """As several processes see them: values and intervals, of pairs and of sets."""
+    found = []
+    for order in ([0, 1, 2, 3, 4, 5], [0, 2, 4, 1, 3, 5]):
+        scores = Scores(find_metrics(["l1", "swd", "colours", "kid"]), torch.device("cpu"),
+                        networks={"inception": Small()})
+        outputs, truths = images(6), images(6, seed=20)
+        for i in order:
+            scores.add("fake_B", [f"{i}"], outputs[i:i + 1], truths[i:i + 1])
+            scores.add_reference("fake_B", [f"{i}"], truths[i:i + 1])
+        found.append(scores.figures())
+    assert found[0] == found[1]
+
+
+def test_numbers_that_are_none_end_no_validation():
+    scores = Scores(find_metrics(["l1", "psnr", "ssim", "swd", "colours", "fid"]), torch.device("cpu"),
+                    networks={"inception": Small()})
+    broken = images(3)
+    broken[1, 0, 4, 4] = torch.nan
+    scores.add("fake_B", ["a", "b", "c"], broken, images(3, seed=9))
+    scores.add_reference("fake_B", ["a", "b", "c"], images(3, seed=9))
+    figures = scores.figures()
+    assert not np.isfinite(figures["fake_B/l1"].value)
+    assert np.isfinite(figures["fake_B/colours"].value)
+    assert "nan [nan, nan], n = 3" in str(figures["fake_B/ssim"])
 
 
 def test_perceptual_distance_compares_each_pair():
@@ -230,6 +258,8 @@ def test_test_writes_metrics_for_each_image_at_any_batch_size(strips):
     page = (folder / "index.html").read_text()
     assert "worst first" in page
     assert page.count("<section") == 2
+    run_test("--model", "pix2pix", "--dataroot", strips)  # not scored: no older figures stay beside new images
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "images.json", "index.html"]
 
 
 def test_without_truth_a_test_says_so_and_translates(domains, capsys):
@@ -261,6 +291,14 @@ def test_two_folders_are_compared(tmp_path):
 
     with pytest.raises(UsageError, match="is 64x64 and its partner b/2.jpg is 32x64"):
         main(["a", "b"])
+    with pytest.raises(UsageError, match="nothing to say of 3 images against 1, 0 of them pairs by name"):
+        main(["a", str(Path(write(tmp_path / "c" / "9.png", picture())).parent), "--metrics", "psnr,ssim"])
+    np.save(tmp_path / "c" / "9.npy", np.full((8, 8), np.nan, np.float32))
+    with pytest.raises(UsageError, match="9.npy and c/9.png have the same stem|9.png and c/9.npy have the same stem"):
+        main(["a", "c"])
+    (tmp_path / "c" / "9.png").unlink()
+    with pytest.raises(UsageError, match="c/9.npy: has pixels without a value"):
+        main(["c", "c", "--range", "0:1"])
 
 
 def test_folders_of_grey_colour_and_transparent_images(tmp_path, capsys):

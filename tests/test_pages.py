@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_test, run_train
+from conftest import picture, run_test, run_train, write
 from PIL import Image
 
 from util.compare.__main__ import main as compare
@@ -78,17 +78,23 @@ def test_the_pages_of_a_run(strips, tmp_path):
 
 
 @needs_chromium
-@pytest.mark.parametrize("order", ("best", "worst", "name"))
-def test_a_scored_page_is_sorted_on_request(strips, tmp_path, order):
+@pytest.mark.parametrize(("order", "metric"), (("best", "l1"), ("worst", "l1"), ("name", "l1"), ("best", "ssim"),
+                                               ("worst", "ssim")))
+def test_a_scored_page_is_sorted_on_request(strips, tmp_path, order, metric):
+    for i in range(2, 12):
+        write(Path(strips) / "test" / f"{i}.png", picture(128, 64, seed=i))
     run_train("--model", "pix2pix", "--dataroot", strips)
-    run_test("--model", "pix2pix", "--dataroot", strips, "--metrics", "l1")
+    run_test("--model", "pix2pix", "--dataroot", strips, "--metrics", metric)
     folder = Path("results/experiment_name/test_latest")
-    scores = json.loads((folder / "metrics.json").read_text())["images"]
-    wanted = sorted(scores, key=lambda name: {"best": 1, "worst": -1, "name": 0}[order] * scores[name]["fake_B/l1"])
+    scores = {int(name): row[f"fake_B/{metric}"]
+              for name, row in json.loads((folder / "metrics.json").read_text())["images"].items()}
+    better = 1 if metric == "l1" else -1
+    sign = {"best": better, "worst": -better, "name": 0}[order]
+    wanted = sorted(sorted(scores), key=lambda name: sign * scores[name])
     page = folder / "index.html"
     shown = browse(page, tmp_path, "--dump-dom", "--virtual-time-budget=2000", at=f"#{order}").stdout
-    assert re.findall(r"<h2>(\d+) fake_B/l1", shown) == wanted
-    assert probe(page, tmp_path)[:2] == (6, 6)
+    assert list(map(int, re.findall(r"<h2>(\d+) fake_B/", shown))) == wanted
+    assert probe(page, tmp_path)[:2] == (36, 36)
 
 
 @needs_chromium

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import equal, model_file, picture, run_on, run_test, run_train, tr
 from data import create_dataset, create_validation_dataset
 from models import create_model
 from models.average import WeightAverage
+from models.base_model import BaseModel
 from models.validation import Followed, Validation, best_of, follow, undisturbed
 from util.errors import UsageError
 from util.metrics.scores import Figure
@@ -117,6 +119,8 @@ def test_the_followed_figure():
     assert follow(unpaired, "l1") == Followed("l1", 0.2, False)  # the cycle error
     assert follow({**unpaired, "fake_B/kid": 0.02}, "auto").name == "kid"
     assert follow(unpaired, "fid") is None
+    assert follow({"rec_A/l1": 0.1}, "auto") is None  # too few images for the others
+    assert follow({"mean/l1": 0.1, "fake_B/swd": 3}, "auto").name == "l1"  # an output of a model's own
 
 
 @pytest.mark.parametrize(("higher", "curve", "best", "worse"), (
@@ -130,6 +134,14 @@ def test_the_best_of_a_curve(higher, curve, best, worse):
     assert found == best
     assert state["worse"] == worse
     assert best_of(state, Followed("y", 100, False), 9) == ({"name": "y", "value": 100, "epoch": 9, "worse": 0}, True)
+
+
+def test_what_is_no_number_is_never_the_best():
+    state, found = {}, []
+    for epoch, value in enumerate((float("nan"), 3, float("nan"), 4, 2), start=1):
+        state, better = best_of(state, Followed("x", value, False), epoch)
+        found.append((state["epoch"], better, state["worse"]))
+    assert found == [(0, False, 1), (2, True, 0), (2, False, 1), (2, False, 2), (5, True, 0)]
 
 
 def curve(monkeypatch, values):
@@ -172,6 +184,14 @@ def test_plateau_follows_the_figure_and_waits_between_validations(with_val, monk
     assert run_train(*shared, "--n_epochs", 12).learning_rate() == pytest.approx(0.0002)
     run_on("--n_epochs", "14")
     assert run_on("--n_epochs", "15", "--val_freq", "0").learning_rate() == pytest.approx(0.00004)
+
+
+def test_plateau_follows_the_losses_where_nothing_is_scored(with_val, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.optim.lr_scheduler.ReduceLROnPlateau, "step", lambda self, metric: seen.append(metric))
+    run_train(*with_val["pix2pix"], "--lr_policy", "plateau", "--val_freq", 1, "--n_epochs", 2, "--best_metric", "fid")
+    assert len(seen) == 4  # two optimizers
+    assert all(value > 1 for value in seen)
 
 
 @pytest.mark.parametrize(("higher", "values"), (
@@ -217,6 +237,40 @@ def test_the_average_is_saved_resumed_and_tested(with_val, capsys):
     assert "loaded checkpoints/experiment_name/latest_net_G_ema.pth" in capsys.readouterr().out
 
 
+def test_without_the_average_no_older_one_stays(with_val):
+    run_train(*with_val["pix2pix"], "--ema", 0.9)
+    assert (RUN / "latest_net_G_ema.pth").exists()
+    run_on("--n_epochs", "2", "--ema", "0")
+    assert not (RUN / "latest_net_G_ema.pth").exists()
+    assert (RUN / "1_net_G_ema.pth").exists()  # beside the weights that it is the average of
+    run_on("--n_epochs", "3", "--ema", "0.9")
+    assert (RUN / "latest_net_G_ema.pth").exists()
+
+
+def test_the_average_starts_from_the_weights_that_are_loaded(with_val, monkeypatch):
+    """From a state without one, and from networks alone, whose first save is before the first step."""
+    model = run_train(*with_val["pix2pix"])
+    model.average = WeightAverage(model.networks(), 0.9)
+    model.average.steps = 7
+    with torch.no_grad():
+        model.netG.model.model[0].weight.fill_(torch.nan)
+    model.restore_weights()
+    state = model.network_state()
+    assert equal(state["G"].values(), state["G_ema"].values())
+    assert model.average.steps == 0
+
+    (RUN / "latest_state.pth").unlink()
+    saved = []
+    monkeypatch.setattr(BaseModel, "save_networks", lambda self, tag: saved.append(deepcopy(self.network_state())))
+    run_on("--lr", "0", "--ema", "0.9", "--epoch_count", "2", "--n_epochs", "2")
+    assert equal(saved[0]["G"].values(), saved[0]["G_ema"].values())
+
+
+def test_a_model_without_generators_has_no_average():
+    with pytest.raises(UsageError, match="networks called G...; this model has D"):
+        WeightAverage({"D": torch.nn.Linear(1, 1)}, 0.9)
+
+
 def test_a_model_says_what_is_scored(with_val):
     body = "    def translations(self):\n        return {'mean': (self.fake_B.mean((2, 3), True), None),\n" \
            "                'fake_B': (self.fake_B, self.real_B)}\n"
@@ -229,6 +283,12 @@ def test_without_a_figure_best_is_off_and_says_so(with_val, capsys):
     run_train(*with_val["cycle_gan"], "--metrics", "l1", "--best_metric", "psnr")
     assert "--best_metric psnr has no figure here" in capsys.readouterr().err
     assert not list(RUN.glob("best_*"))
+
+
+@pytest.mark.parametrize("more", (("--val_freq", "0"), ("--metrics", "")))
+def test_patience_needs_validations(more):
+    with pytest.raises(UsageError, match="--patience counts validations, and .* turns them off"):
+        train_options("--dataroot", "x", "--patience", "2", *more)
 
 
 def test_a_run_stopped_while_it_validates_loses_nothing(with_val, monkeypatch):

@@ -1,5 +1,6 @@
 """A page of pictures that opens from disk."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -24,8 +25,9 @@ td, th { border: 1px solid #ddd; padding: 3px 9px; text-align: left }
 SORT = """
 function sort() {
   const rows = [...document.querySelectorAll("section")], by = location.hash.slice(1), sign = by == "worst" ? -1 : 1;
-  const key = row => by == "best" || by == "worst" ? sign * row.dataset.cost : +row.dataset.order;
-  rows.sort((a, b) => key(a) - key(b)).forEach(row => row.parentNode.append(row));
+  const cost = row => row.dataset.cost == "" ? Infinity : sign * row.dataset.cost;
+  const key = row => by == "best" || by == "worst" ? cost(row) : +row.dataset.order;
+  rows.sort((a, b) => key(a) - key(b) || 0).forEach(row => row.parentNode.append(row));
 }
 addEventListener("hashchange", sort); addEventListener("load", sort);
 """
@@ -52,13 +54,14 @@ class HTML:
     def sortable(self, costs: dict[str, float]) -> Iterator[str]:
         """Yields each name; what is added then moves with its cost, when the reader wants the best or worst first.
 
-        The addresses index.html#best and index.html#worst open the page so.
+        What has no finite cost comes last. The addresses index.html#best and index.html#worst open the page so.
         """
         links = (tags.a(text, href=f"#{by}") for by, text in (("name", "by name"), ("best", "best first"),
                                                               ("worst", "worst first")))
         self.doc.add(tags.p(*links, cls="row"))
         for order, (name, cost) in enumerate(costs.items()):
-            self._into = self.doc.add(tags.section(data_order=order, data_cost=cost))
+            known = str(cost) if math.isfinite(cost) else ""
+            self._into = self.doc.add(tags.section(data_order=str(order), data_cost=known))  # a number 0 is left out
             yield name
         self._into = self.doc
         self.doc.add(tags.script(dominate.util.raw(SORT)))

@@ -12,6 +12,7 @@ STATE = "latest_state.pth"
 RECORD = "train_opt.json"
 LOCK = ".lock"
 PREVIOUS = "previous_"
+PICTURES = "images.json"  # of a folder of results: image -> visual -> [picture for a page, exact file]
 AVERAGE = "_ema"  # ends the name that a generator's average is saved under
 
 

@@ -3,6 +3,7 @@
 Options that differ, curves over each other, the metrics of test.py, and the same test images side by side.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from util.html import HTML
 from util.metrics.report import read_figures, table
 from util.notices import say, tell
 from util.plots import chart
-from util.run_files import RECORD
+from util.run_files import PICTURES, RECORD
 from util.sinks.curves import read_curves
 from util.types import natural, positive
 
@@ -79,31 +80,38 @@ def curves(folders: dict[str, Path]) -> tags.div:
 
 def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -> int:
     """The first images that all runs have results of, copied beside the page; returns how many."""
-    there = {name: {path.relative_to(folder / "images").as_posix(): path for path in (folder / "images").rglob("*.png")}
-             for name, folder in results.items()}
-    missing = [str(results[name]) for name, files in there.items() if not files]
+    there = {name: read_pictures(folder) for name, folder in results.items()}
+    missing = [str(results[name]) for name, images in there.items() if not images]
     if limit and missing:
         say(f"no pictures are compared: nothing in {', '.join(missing)}; run test.py for each run first")
-    common = sorted(set.intersection(*(set(files) for files in there.values())))
-    stems = list(dict.fromkeys(file.rsplit("_", 2)[0] if file.count("_") > 1 else file for file in common))[:limit]
-    for stem in stems:
-        page.add_header(stem)
-        labels = [file for file in common if file.startswith(f"{stem}_")]
-        made = [file for file in labels if "_fake" in file]
-        given = [file for file in labels if "_real" in file]
-        shown = [(file, next(iter(there)), file[len(stem) + 1:-4]) for file in given]
-        shown += [(file, name, f"{name}: {file[len(stem) + 1:-4]}") for file in made for name in there]
-        copies = [copy(page, there[name][file], name, file) for file, name, _ in shown]
-        page.add_images(copies, [text for _, _, text in shown], copies, width)
-    return len(stems)
+    first = next(iter(there.values()))
+    common = [image for image in first if all(image in images for images in there.values())][:limit]
+    for image in common:
+        page.add_header(image)
+        given = {label: (next(iter(there)), file) for label, file in first[image].items() if label.startswith("real")}
+        made = {f"{name}: {label}": (name, file) for name, images in there.items()
+                for label, file in images[image].items() if label.startswith("fake")}
+        copies = []
+        for name, file in (*given.values(), *made.values()):
+            copies.append(f"{name}/{file}")
+            target = page.img_dir / name / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(results[name] / "images" / file, target)
+        page.add_images(copies, [*given, *made], copies, width)
+    return len(common)
 
 
-def copy(page: HTML, source: Path, run_name: str, file: str) -> str:
-    """Copy a picture to the page's own; returns its path there."""
-    target = page.img_dir / run_name / file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    return f"{run_name}/{file}"
+def read_pictures(folder: Path) -> dict[str, dict[str, str]]:
+    """Image -> visual -> picture below `images`, as test.py has left them in a folder, empty without any."""
+    path = folder / PICTURES
+    if not path.is_file():
+        return {}
+    try:
+        images = json.loads(path.read_text(encoding="utf-8"))
+        return {image: {label: files[0] for label, files in visuals.items()}
+                for image, visuals in images.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); test.py writes it again") from error
 
 
 if __name__ == "__main__":

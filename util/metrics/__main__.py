@@ -6,13 +6,15 @@ Files of one name below the folders are pairs; without any, only metrics of sets
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from data.aligned_dataset import by_stem
 from data.image_folder import contents, make_dataset
 from data.reading import read_image
 from util.cli import OneLineParser, run
 from util.device import pick_device
-from util.errors import UsageError
+from util.errors import ImageError, UsageError
 from util.images import ValueRange
 from util.metrics.report import write_metrics
 from util.metrics.scores import Scores, choose
@@ -39,9 +41,13 @@ def main(argv: Sequence[str]) -> int:
     if opt.plugin_dir:
         add_plugin_dir(opt.plugin_dir, "util.metrics")
     scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
-    outputs, truths = (by_stem(folder) for folder in (opt.outputs, opt.truths))
+    outputs, truths = (images_by_stem(folder) for folder in (opt.outputs, opt.truths))
     compare(scores, outputs, truths, opt.range)
     figures = scores.figures()
+    if not figures:
+        raise UsageError(f"--metrics {','.join(opt.metrics)}: nothing to say of {len(outputs)} images against "
+                         f"{len(truths)}, {len(outputs.keys() & truths)} of them pairs by name; those of sets are swd, "
+                         f"colours, fid and kid")
     tell(f"{len(outputs)} images of {opt.outputs} against {len(truths)} of {opt.truths}, "
          f"{len(outputs.keys() & truths)} of them pairs by name")
     for key, figure in figures.items():
@@ -52,12 +58,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def by_stem(folder: str) -> dict[str, str]:
+def images_by_stem(folder: str) -> dict[str, str]:
     """Path below the folder without its ending -> file; raises UsageError without any image."""
     paths = make_dataset(folder)
     if not paths:
         raise UsageError(f"no image in {folder}: {contents(folder)}")
-    return {str(Path(path).relative_to(folder).with_suffix("")): path for path in paths}
+    return by_stem(folder, paths)
 
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:
@@ -71,13 +77,15 @@ def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], lim
             raise UsageError(f"{path} is {describe(image)} and its partner {truths[stem]} is {describe(truth)}; a pair "
                              f"has one size")
         scores.add("fake_B", [stem], image, truth)
-    for path in truths.values():
-        scores.add_reference("fake_B", read(path, channels, limits))
+    for stem, path in truths.items():
+        scores.add_reference("fake_B", [stem], read(path, channels, limits))
 
 
 def read(path: str, channels: int, limits: str) -> torch.Tensor:
     """(1, C, H, W) in [0, 1] in double precision; raises ImageError for one that does not go with so many channels."""
     array = read_image(path, channels)
+    if not np.isfinite(array).all():
+        raise ImageError(path, "has pixels without a value (NaN or infinite)")
     depth = str(array.dtype)
     if limits == "auto" and depth not in SPANS:
         raise UsageError(f"{path} holds {depth}: give --range LOW:HIGH, the values that stand for black and white")

@@ -24,8 +24,13 @@ def psnr(output: Tensor, truth: Tensor) -> Tensor:
 
 @pair_metric("ssim", higher_is_better=True)
 def ssim(output: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each image (Wang et al. 2004), 1 where they are the same; windows of 7 pixels."""
+    """Structural similarity of each image (Wang et al. 2004), 1 where they are the same; windows of 7 pixels.
+
+    Images under 7 pixels have one window, those under 3 none: NaN.
+    """
     side = min(7, (min(output.shape[2:]) - 1) // 2 * 2 + 1)
+    if side < 3:
+        return torch.full((len(output),), torch.nan)
     return torch.tensor([structural_similarity(b, a, data_range=1.0, channel_axis=2, win_size=side)
                          for a, b in _arrays(output, truth)])
 

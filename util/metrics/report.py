@@ -7,6 +7,7 @@ from typing import Any
 
 from dominate import tags
 
+from util.errors import UsageError
 from util.files import atomic
 from util.metrics.scores import Figure
 
@@ -28,12 +29,22 @@ def write_metrics(folder: str | Path, figures: dict[str, Figure], rows: dict[str
         writer.writerow(["total", *(figures[key].value for key in columns)])
 
 
+def remove_metrics(folder: str | Path) -> None:
+    """Remove what an earlier test has written, where a new one is not scored."""
+    for name in (JSON, CSV):
+        (Path(folder) / name).unlink(missing_ok=True)
+
+
 def read_figures(folder: str | Path) -> dict[str, Figure]:
-    """The figures of a folder of results, empty without any."""
+    """The figures of a folder of results, empty without any; raises UsageError for a damaged file."""
     path = Path(folder) / JSON
     if not path.is_file():
         return {}
-    return {key: Figure(**figure) for key, figure in json.loads(path.read_text(encoding="utf-8"))["figures"].items()}
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        return {key: Figure(**figure) for key, figure in figures.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); test.py --metrics writes it again") from error
 
 
 def table(runs: dict[str, dict[str, Figure]]) -> tags.table:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -61,15 +62,14 @@ class Scores:
         self.metrics = [metric for metric in metrics if not metric.needs or metric.needs in self.networks]
         self.device = device
         self.reference: dict[str, Tensor] = {}         # "fake_B/fid" -> features of the real images, kept by `clear`
-        self._references: dict[str, list[Tensor]] = {}
+        self._references: dict[str, list[tuple[str, Tensor]]] = {}
         self.clear()
 
     def clear(self) -> None:
         """Forget the outputs, not the real images: they are the same the next time."""
-        for key, parts in self._references.items():
-            self.reference[key] = torch.cat(parts)
+        self.reference |= {key: in_order(features) for key, features in self._references.items()}
         self._references = {}
-        self._features: dict[str, list[Tensor]] = {}
+        self._features: dict[str, list[tuple[str, Tensor]]] = {}
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
 
     def add(self, name: str, images: Sequence[str], output: Tensor, truth: Tensor | None = None) -> None:
@@ -80,17 +80,19 @@ class Scores:
                 for image, value in zip(images, values, strict=True):
                     self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
         if truth is None or name.startswith("fake_"):
-            self._add_features(self._features, name, output)
+            self._add_features(self._features, name, images, output)
 
-    def add_reference(self, name: str, images: Tensor) -> None:
+    def add_reference(self, name: str, images: Sequence[str], real: Tensor) -> None:
         """Real images (N, C, H, W) in [0, 1] of the domain that outputs called `name` should belong to."""
-        self._add_features(self._references, name, images)
+        self._add_features(self._references, name, images, real)
 
-    def _add_features(self, kept: dict[str, list[Tensor]], name: str, images: Tensor) -> None:
+    def _add_features(self, kept: dict[str, list[tuple[str, Tensor]]], name: str, images: Sequence[str],
+                      pictures: Tensor) -> None:
         for metric in self.metrics:
             key = f"{name}/{metric.name}"
             if metric.features is not None and not (kept is self._references and key in self.reference):
-                kept.setdefault(key, []).append(self._apply(metric, metric.features, images).cpu())
+                features = self._apply(metric, metric.features, pictures).cpu()
+                kept.setdefault(key, []).extend(zip(images, features, strict=True))
 
     def _apply(self, metric: Metric, function: Callable, *images: Tensor) -> Tensor:
         if not metric.needs:
@@ -114,9 +116,9 @@ class Scores:
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
         functions = {metric.name: metric.function for metric in self.metrics}
-        references = self.reference | {key: torch.cat(parts) for key, parts in self._references.items()}
+        references = self.reference | {key: in_order(features) for key, features in self._references.items()}
         for key in (key for key in self._features if key in references):
-            output, reference = torch.cat(self._features[key]), references[key]
+            output, reference = in_order(self._features[key]), references[key]
             if min(len(output), len(reference)) < 2:
                 notice("few images", f"{key} needs two images of each kind at least; it is left out")
                 continue
@@ -124,10 +126,15 @@ class Scores:
         return found
 
 
+def in_order(features: list[tuple[str, Tensor]]) -> Tensor:
+    """(N, ...) of images by name, whatever process has seen which first."""
+    return torch.stack([row for _, row in sorted(features, key=itemgetter(0))])
+
+
 def _mean(values: list[float]) -> Figure:
     array = np.array(values)
     mean = float(array.mean())
-    if len(array) < 2 or np.ptp(array) == 0:
+    if len(array) < 2 or not np.ptp(array) > 0 or not np.isfinite(mean):
         return Figure(mean, mean, mean, len(array))
     from scipy.stats import bootstrap  # whose import takes half a second
 

@@ -12,8 +12,8 @@ SIDE, SMALLEST, PATCH, PATCHES, DIRECTIONS = 128, 16, 7, 64, 256
 
 
 def histograms(images: Tensor) -> Tensor:
-    """(N, C, BINS): the share of each image's pixels in equal bins of [0, 1], by channel."""
-    bins = (images.clamp(0, 1) * (BINS - 1)).round().long().flatten(2)
+    """(N, C, BINS): the share of each image's pixels in equal bins of [0, 1], by channel; NaN counts as black."""
+    bins = (images.nan_to_num(0).clamp(0, 1) * (BINS - 1)).round().long().flatten(2)
     counts = torch.zeros(*bins.shape[:2], BINS, dtype=torch.float64)
     return counts.scatter_add_(2, bins, torch.ones_like(bins, dtype=torch.float64)) / bins.shape[2]
 
