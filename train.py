@@ -18,12 +18,12 @@ from models import BaseModel, create_model
 from models.base_model import MicroBatch
 from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from models.fine_tuning import init_from
-from models.validation import Validation, best_of, follow
+from models.validation import Validation, as_tested, best_of, follow
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
 from util.distributed import from_main, is_main, joined, largest, rank, share, spread, world_size
-from util.errors import UsageError
+from util.errors import UsageError, one_line
 from util.files import remove_unfinished
 from util.guard import Guard
 from util.health import Health
@@ -296,7 +296,7 @@ class Training:
         found, better, best = follow(values, opt.best_metric), False, ""
         if found:
             progress.best, better = best_of(progress.best, found, progress.epoch)
-            best = f" The best by {found.name} is epoch {progress.best['epoch'] or 'none'}."
+            best = f" The best by {found.name}: epoch {progress.best['epoch']}." if progress.best["epoch"] else ""
         told = "; ".join(f"{name} {figure}" for name, figure in figures.items()) or "no figure"
         tell(f"validation of epoch {progress.epoch}: {told}.{best}")
         self.sinks.metrics(progress, values, better)
@@ -361,10 +361,15 @@ def count_images(batch: dict[str, Any]) -> int:
 
 
 def pictures(model: BaseModel) -> dict[str, np.ndarray]:
-    """The first image of each visual as (H, W, 3) uint8."""
-    with torch.no_grad():
-        model.compute_visuals()
-    return {label: tensor2im(value) for label, value in model.get_current_visuals().items()}
+    """The first image of each visual as (H, W, 3) uint8, as test.py would write it; what only a step makes, of that."""
+    visuals = model.get_current_visuals()
+    try:
+        with as_tested(model):
+            model.test()
+            visuals |= model.get_current_visuals()
+    except Exception as error:  # nothing that only shows a training may end it
+        notice("pictures", f"pictures are those of the last step, as the model can't be tested: {one_line(error)}")
+    return {label: tensor2im(value) for label, value in visuals.items()}
 
 
 def quicker_data(opt) -> str:

@@ -74,10 +74,7 @@ class Validation:
         """"fake_B/l1" -> its figure; `each` is called after each batch. With --ema, of the averaged generators."""
         self.scores.clear()
         averaged = self.model.average.in_place() if self.model.average else nullcontext()
-        weights_stay_cast = torch.autocast(self.model.device.type, enabled=False)
-        eager = torch.compiler.set_stance("force_eager")  # what is compiled was compiled for training
-        with undisturbed(self.model), averaged, weights_stay_cast, eager:
-            self.model.isTrain = False
+        with as_tested(self.model), averaged:
             for batch in self.loader:
                 self.model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
                 self.model.set_input(batch)
@@ -88,6 +85,16 @@ class Validation:
             notice(f"validation {path}", f"validation leaves out {error}")
         self.scores.gather()
         return from_main(self.scores.figures)
+
+
+@contextmanager
+def as_tested(model: BaseModel) -> Iterator[None]:
+    """Inside the block, `model.test()` makes of an image what test.py does; afterwards, nothing has changed."""
+    weights_stay_cast = torch.autocast(model.device.type, enabled=False)
+    eager = torch.compiler.set_stance("force_eager")  # what is compiled was compiled for training
+    with undisturbed(model), weights_stay_cast, eager:
+        model.isTrain = False
+        yield
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import equal, model_file, picture, run_on, run_test, run_train, train_options, weights, write
+from PIL import Image
 
 from data import create_dataset, create_validation_dataset
 from models import create_model
@@ -59,6 +60,26 @@ def test_validation_says_what_test_says(with_val, norm, average):
              *(("--ema",) if average else ()))
     tested = json.loads(Path("results/experiment_name/val_best/metrics.json").read_text())["figures"]
     assert logged == pytest.approx({key: value["value"] for key, value in tested.items()}, rel=1e-6)
+
+
+@pytest.mark.parametrize("model", ("pix2pix", "cycle_gan"))
+def test_the_pictures_of_a_training_are_those_of_a_test(with_val, model):
+    """One checkpoint, one image, with dropout and batch norm, where a training neither flips nor crops."""
+    shared = (*with_val[model], "--max_dataset_size", 1)
+    run_train(*shared, "--load_size", 64, "--no_flip", "--norm", "batch", "--n_epochs", 2)
+    run_test(*shared, "--phase", "train")
+    for label in ("real_A", "fake_B"):
+        shown, tested = (np.asarray(Image.open(path)) for path in (
+            RUN / f"web/images/epoch002_{label}.png", f"results/experiment_name/train_latest/images/0_{label}.png"))
+        assert np.array_equal(shown, tested)
+    assert (RUN / "web/images/epoch002_idt_A.png").exists() == (model == "cycle_gan")  # which only a training makes
+
+
+def test_a_model_that_cannot_be_tested_is_trained_and_shown(strips, capsys):
+    body = "    def test(self):\n        raise AttributeError('netF is for tests')\n"
+    run_train(*model_file("untestable", "Pix2Pix", body), "--dataroot", strips)
+    assert "the model can't be tested: netF is for tests" in capsys.readouterr().err
+    assert (RUN / "web/images/epoch001_fake_B.png").exists()
 
 
 def test_everything_of_the_model_and_the_generators_is_restored():
