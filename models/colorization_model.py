@@ -1,5 +1,6 @@
 """Colorization: pix2pix from lightness to colour in the Lab space (Zhang et al. 2016)."""
 
+import warnings
 from argparse import ArgumentParser
 
 import numpy as np
@@ -38,5 +39,7 @@ def lab_to_rgb(lightness: Tensor, ab: Tensor) -> Tensor:
     from skimage.color import lab2rgb
 
     lab = torch.cat(((lightness + 1) * 50, ab * 110), 1).detach().float().cpu()
-    rgb = np.stack([lab2rgb(image) for image in lab.permute(0, 2, 3, 1).double().numpy()])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Conversion from CIE-LAB")  # a network's colours need not exist
+        rgb = np.stack([lab2rgb(image) for image in lab.permute(0, 2, 3, 1).double().numpy()])
     return torch.from_numpy(rgb).permute(0, 3, 1, 2).float() * 2 - 1

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -346,6 +347,9 @@ def test_colorization_round_trip(tmp_path):
     assert (sample["A"].shape, sample["B"].shape) == ((1, 64, 64), (2, 64, 64))
     rgb = lab_to_rgb(sample["A"][None], sample["B"][None])
     np.testing.assert_allclose(tensor2im(rgb), picture(), atol=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lab_to_rgb(sample["A"][None], 0 * sample["B"][None] - 1).isfinite().all()  # no such colours
 
 
 def loader(strips, *argv):

@@ -143,6 +143,7 @@ def test_figures_do_not_depend_on_the_order_of_the_images():
             scores.add_reference("fake_B", [f"{i}"], truths[i:i + 1])
         found.append(scores.figures())
     assert found[0] == found[1]
+    assert all(found[0][f"fake_B/{name}"].low >= 0 for name in ("l1", "swd", "colours"))
 
 
 def test_numbers_that_are_none_end_no_validation():

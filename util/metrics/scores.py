@@ -144,7 +144,7 @@ def _mean(values: list[float]) -> Figure:
 
 
 def _distance(function: Callable, output: Tensor, reference: Tensor) -> Figure:
-    """The interval is the value plus and minus 1.96 times the spread of resampled sets.
+    """The interval is the value plus and minus 1.96 times the spread of resampled sets, where they can be.
 
     A set with repeated images is farther away, so the middle of the resampled values would not hold the value itself.
     """
@@ -153,4 +153,5 @@ def _distance(function: Callable, output: Tensor, reference: Tensor) -> Figure:
     resampled = [function(output[torch.randint(len(output), (len(output),), generator=draw)], reference)
                  for _ in range(SET_RESAMPLES)]
     margin = 1.96 * float(np.std(resampled))
-    return Figure(value, value - margin, value + margin, len(output))
+    lowest = min(0.0, value, *resampled)  # most distances are not negative
+    return Figure(value, max(value - margin, lowest), value + margin, len(output))
