@@ -25,12 +25,12 @@ MODEL = {"pix2pix": "--model pix2pix --netG unet_128 --n_epochs 10 --n_epochs_de
          "cycle_gan": "--model cycle_gan --netG resnet_6blocks --norm instance --n_epochs 5 --n_epochs_decay 5".split()}
 EPOCHS = {"pix2pix": 20, "cycle_gan": 10}
 # What is trained: the reference's options, of which the average takes nothing away; and what we recommend.
-TRAININGS = {"same": "--ema 0.999 --val_freq 0".split(),
-             "recommended": "--ema 0.999 --lr 0.0005 --lambda_L1 200 --val_freq 5".split()}
+SAME = "--ema 0.999 --val_freq 0".split()
+RECOMMENDED = {"pix2pix": "--ema 0.999 --lr 0.0005 --lambda_L1 200 --val_freq 5".split(),
+               "cycle_gan": "--ema 0.999 --lr 0.0005 --lambda_identity 0 --val_freq 2".split()}
 # What is scored: a training, and how it is tested.
-ROWS = {"pix2pix": {"same options": ("same", ""), "and --ema": ("same", "--ema"),
-                    "recommended": ("recommended", "--ema"), "and --epoch best": ("recommended", "--ema --epoch best")},
-        "cycle_gan": {"same options": ("same", ""), "recommended: and --ema": ("same", "--ema")}}
+ROWS = {"same options": ("same", ""), "and --ema": ("same", "--ema"), "recommended": ("recommended", "--ema"),
+        "and --epoch best": ("recommended", "--ema --epoch best")}
 
 
 def run(*words: object) -> str:
@@ -57,7 +57,8 @@ def score(opt: argparse.Namespace, dataroot: Path, training: str, test: str, see
     name = f"quality_{opt.model}_{training}_{seed}"
     shared = ("--dataroot", dataroot, "--name", name)
     if not list(Path("checkpoints", name).glob(f"{EPOCHS[opt.model]}_net_G*.pth")):
-        run(ROOT / "train.py", *MODEL[opt.model], *shared, *OPTIONS, *TRAININGS[training], "--seed", seed)
+        more = SAME if training == "same" else RECOMMENDED[opt.model]
+        run(ROOT / "train.py", *MODEL[opt.model], *shared, *OPTIONS, *more, "--seed", seed)
     words = test.split()
     run(ROOT / "test.py", "--model", opt.model, *shared, *words)
     tag = words[words.index("--epoch") + 1] if "--epoch" in words else "latest"
@@ -75,7 +76,7 @@ def main() -> None:
     dataroot = halves(opt.facades) if opt.model == "cycle_gan" else opt.facades
     reference = REFERENCE[opt.model]
     print(f"{opt.model}, {os.cpu_count()} cores; reference: {reference}")
-    for row, (training, test) in ROWS[opt.model].items():
+    for row, (training, test) in ROWS.items():
         scores = [score(opt, dataroot, training, test, seed) for seed in range(1, opt.seeds + 1)]
         for name, known in reference.items():
             values = [result[name] for result in scores]
