@@ -50,11 +50,12 @@ class ValueRange:
 
     def to_array(self, tensor: torch.Tensor) -> np.ndarray:
         """(C, H, W) in [-1, 1] -> (H, W, C) in file values, rounded and kept in the depth's limits."""
-        values = tensor.detach().cpu().double().numpy().transpose(1, 2, 0)
-        values = (values + 1) / 2 * (self.high - self.low) + self.low
-        if self.depth == "float32":
-            return values.astype(np.float32)
-        return np.rint(np.nan_to_num(values, nan=self.low)).clip(0, np.iinfo(self.depth).max).astype(self.depth)
+        precision = torch.float32 if self.depth == "uint8" else torch.float64
+        values = tensor.detach().cpu().to(precision).permute(1, 2, 0).add(1).mul_((self.high - self.low) / 2)
+        values = values.add_(self.low)
+        if self.depth != "float32":
+            values = values.nan_to_num_(nan=self.low).round_().clamp_(0, np.iinfo(self.depth).max)
+        return values.numpy().astype(self.depth, order="C")
 
     def to_unit(self, array: np.ndarray) -> torch.Tensor:
         """(H, W, C) in file values -> (C, H, W) in double precision, low..high becoming 0..1."""
