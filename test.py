@@ -119,8 +119,7 @@ def translate(opt, loader: Loader, model: BaseModel, folder: Path, scores: Score
     with weights_stay_cast, ThreadPoolExecutor(writers) as pool, tqdm(total=len(loader), unit="img",
                                                                       disable=None if is_main() else True) as bar:
         for batch in loader:
-            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
-            model.set_input(batch)
+            model.take(batch)
             model.test()
             names, paths = result_names(opt, model, batch, loader.dataset.roots), model.get_image_paths()
             visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
@@ -159,8 +158,7 @@ def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: 
             if not torch.is_tensor(value) and len(paths) > 1:
                 raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
                                  f"--batch_size 1")
-            domain = domains[label]
-            values = ValueRange.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}"))
+            values = ValueRange.of(opt, domains[label])
             value = value[i] if torch.is_tensor(value) else value
             rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio)
     return rows

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,8 @@ def train(opt) -> BaseModel:
                 return model
             from_main(lambda: prepare_folder(opt, model))
             held_out = create_validation_dataset(opt, loader.dataset)
+            if opt.patience and not held_out:
+                raise UsageError("--patience counts validations, and there are none")
             validation = held_out and Validation(opt, model, held_out)
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
@@ -166,7 +168,6 @@ class Training:
         for i, batch in enumerate(batches):
             share.batch = mine[i] / everyone[i]
             model.micro_batch = MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
-            model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
             self.train_on(batch)
             self.progress.means.add(model.current_loss_tensors(), share.batch)
         if model.average:
@@ -180,10 +181,10 @@ class Training:
     def train_on(self, batch: dict[str, Any]) -> None:
         """One call of `optimize_parameters`, or its replay."""
         if self.captured is None:
-            self.model.set_input(batch)
+            self.model.take(batch)
             self.model.optimize_parameters()
         else:
-            self.captured(changed_tensors(self.model, lambda: self.model.set_input(batch)))
+            self.captured(changed_tensors(self.model, lambda: self.model.take(batch)))
 
     def count(self, batches: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
         """The images of each batch: of this process, and of all; 0 where one only stands in for those that ran out."""
@@ -302,7 +303,8 @@ class Training:
         self.sinks.metrics(progress, values, better)
         if found is None:
             there = ", ".join(values) or "there are none"
-            notice("best", f"--best_metric {opt.best_metric} has no figure here ({there}): no best_net_*.pth is kept")
+            notice("best", f"--best_metric {opt.best_metric} has no figure here ({there}): no best_net_*.pth is kept"
+                           f"{', and --patience stops nothing' if opt.patience else ''}")
             return losses
         if better:
             self.save_numbered("best")
@@ -362,14 +364,23 @@ def count_images(batch: dict[str, Any]) -> int:
 
 def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     """The first image of each visual as (H, W, 3) uint8, as test.py would write it; what only a step makes, of that."""
-    visuals = model.get_current_visuals()
+    visuals, shown = model.get_current_visuals(), {}
+    with harmless("the model can't be tested, pictures are those of the last step"), as_tested(model):
+        model.test()
+        visuals |= model.get_current_visuals()
+    for label, value in visuals.items():
+        with harmless(f"visual {label} can't be shown"):
+            shown[label] = tensor2im(value)
+    return shown
+
+
+@contextmanager
+def harmless(what: str) -> Iterator[None]:
+    """Nothing that only shows a training may end it: what goes wrong in the block is told once."""
     try:
-        with as_tested(model):
-            model.test()
-            visuals |= model.get_current_visuals()
-    except Exception as error:  # nothing that only shows a training may end it
-        notice("pictures", f"pictures are those of the last step, as the model can't be tested: {one_line(error)}")
-    return {label: tensor2im(value) for label, value in visuals.items()}
+        yield
+    except Exception as error:
+        notice(what, f"{what}: {one_line(error)}")
 
 
 def quicker_data(opt) -> str:

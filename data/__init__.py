@@ -5,9 +5,10 @@ from pathlib import Path
 
 from data.base_dataset import BaseDataset
 from data.loader import Loader
-from util.errors import UsageError
+from util.errors import UsageError, one_line
 from util.notices import tell
 from util.plugins import find_class
+from util.seed import random_states, restore_random_states
 
 
 def find_dataset_using_name(dataset_name: str) -> type[BaseDataset]:
@@ -24,17 +25,31 @@ def create_validation_dataset(opt, training: BaseDataset) -> Loader | None:
     """A loader over images that are not trained on, as test.py would read them; None and one line without any."""
     if not (opt.val_freq and opt.metrics):
         return None
-    held_out = opt.val_split > 0
+    held_out, advice = opt.val_split > 0, "" if opt.val_split else "; --val_split 0.1 holds images of the training out"
     values = {"isTrain": False, "serial_batches": True, "no_flip": True, "load_size": opt.crop_size,
               "max_dataset_size": opt.val_images, "phase": opt.phase if held_out else "val"}
     try:
         loader = create_dataset(Namespace(**{**vars(opt), **values}))
         if held_out and not loader.dataset.roots:
             raise UsageError(f"--dataset_mode {opt.dataset_mode} lists its files itself; --val_split can't part them")
-        trained = any(Path(mine).is_relative_to(root) for root in loader.dataset.roots for mine in training.roots)
-        if not held_out and trained:
+        if not held_out and are_the_same(loader.dataset, training):
             raise UsageError(f"--dataset_mode {opt.dataset_mode} finds only the images of the training")
-    except UsageError as error:
-        tell(f"no validation: {error}; --val_split 0.1 holds images of the training out")
+    except Exception as error:  # a dataset of somebody else may raise anything where there is no folder
+        tell(f"no validation: {one_line(error)}{advice}")
         return None
     return loader
+
+
+def are_the_same(one: BaseDataset, other: BaseDataset) -> bool:
+    """Whether two datasets list images of one folder; where they do not tell folders, whether they begin alike.
+
+    Raises UsageError for samples that do not say what files they are of.
+    """
+    if one.roots:
+        return any(Path(mine).is_relative_to(root) for root in one.roots for mine in other.roots)
+    states = random_states()
+    firsts = [{str(value) for key, value in dataset[0].items() if key.endswith("_paths")} for dataset in (one, other)]
+    restore_random_states(states)
+    if not firsts[0]:
+        raise UsageError("its samples do not name their files (A_paths)")
+    return bool(firsts[0] & firsts[1])

@@ -128,8 +128,8 @@ def _with_channels(array: np.ndarray, channels: int, path: str) -> np.ndarray:
     if found == channels:
         return array
     if found == 1 and channels == 3:
-        notice("grey", f"{path} is grey and gets three equal channels (further ones too); for grey images train with "
-                       f"--input_nc 1 --output_nc 1")
+        notice("grey", f"{path} is grey and gets three equal channels (further ones too); --input_nc 1 --output_nc 1 "
+                       f"trains on grey images")
         return np.repeat(array, 3, axis=2)
     if found == 4 and channels == 3:
         notice("alpha", f"{path} has four channels, the last is dropped (further ones too)")

@@ -167,13 +167,18 @@ class BaseModel(nn.Module, ABC):
         self.print_networks(opt.verbose)
         execution.compile_now(self, compiled)
 
+    def take(self, batch: dict[str, Any]) -> None:
+        """Make a batch the input, with its files also for a plugin that does not set `image_paths`."""
+        self.image_paths = batch.get("A_paths", [])
+        self.set_input(batch)
+
     def eval(self) -> "BaseModel":
         """Evaluation mode, also for a plugin with a `train` of its own."""
         return nn.Module.train(self, False)
 
     def test(self) -> None:
         """Translate the input: the same image gives the same result, whatever the batch and the order."""
-        seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths]
+        seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths or [""]]
         with torch.no_grad(), translating(self, seeds, self.device, evaluate=getattr(self.opt, "eval", False)):
             self.forward()
             self.compute_visuals()

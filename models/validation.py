@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from models.base_model import BaseModel
-from util.distributed import from_main
+from util.distributed import from_main, gathered
+from util.errors import UsageError
 from util.images import ValueRange
 from util.metrics import find_metrics
 from util.metrics.scores import Figure, Scores, choose
@@ -55,8 +56,7 @@ def follow(values: dict[str, float], wish: str) -> Followed | None:
 def add_translations(scores: Scores, model: BaseModel, images: Sequence[str]) -> None:
     """Score what a model has made of a batch of images, rounded as their files are."""
     for name, (output, truth) in model.translations().items():
-        domain, opt = model.visual_domain(name), model.opt
-        written = ValueRange.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}")).as_written
+        written = ValueRange.of(model.opt, model.visual_domain(name)).as_written
         scores.add(name, images, written(output), truth if truth is None else written(truth))
         real = getattr(model, f"real_{name.removeprefix('fake_')}", None) if name.startswith("fake_") else None
         if torch.is_tensor(real):
@@ -68,7 +68,10 @@ class Validation:
 
     def __init__(self, opt: Namespace, model: BaseModel, loader: Any):  # of the package data
         self.model, self.loader = model, loader
-        self.scores = Scores(choose(opt.metrics, opt.metric_weights), model.device, opt.metric_weights)
+        followed = [] if opt.best_metric == "auto" else [opt.best_metric.split("/")[-1]]
+        self.scores = Scores(choose([*opt.metrics, *followed], opt.metric_weights), model.device, opt.metric_weights)
+        if missing := set(followed) - {metric.name for metric in self.scores.metrics}:
+            raise UsageError(f"--best_metric {opt.best_metric} can't be followed, as {', '.join(missing)} can't be had")
 
     def __call__(self, each: Callable[[], None] = lambda: None) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure; `each` is called after each batch. With --ema, of the averaged generators."""
@@ -76,13 +79,13 @@ class Validation:
         averaged = self.model.average.in_place() if self.model.average else nullcontext()
         with as_tested(self.model), averaged:
             for batch in self.loader:
-                self.model.image_paths = batch.get("A_paths", [])  # for a plugin that does not set them
-                self.model.set_input(batch)
+                self.model.take(batch)
                 self.model.test()
                 add_translations(self.scores, self.model, self.model.get_image_paths())
                 each()
-        for path, error in self.loader.errors.items():
-            notice(f"validation {path}", f"validation leaves out {error}")
+        for part in gathered(self.loader.errors):
+            for path, error in part.items():
+                notice(f"validation {path}", f"validation leaves out {error}")
         self.scores.gather()
         return from_main(self.scores.figures)
 

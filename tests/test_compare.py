@@ -52,6 +52,15 @@ def test_a_damaged_file_is_one_line(strips, file):
         main(["experiment_name"])
 
 
+def test_a_torn_log_and_a_name_that_leads_elsewhere(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--name", "one")
+    with open("checkpoints/one/loss_log.jsonl", "a") as file:
+        file.write('{"epoch": 1, "iters": 1, "losses": {"a": null}}\n{"epoch": 1, "iters": 1, "losses": [1]}\n')
+    assert main(["one"]) == 0
+    with pytest.raises(UsageError, match="--phase and --epoch 'test_../../../x' leads out"):
+        main(["one", "--epoch", "../../../x"])
+
+
 def test_an_unknown_run_is_named(strips):
     run_train("--model", "pix2pix", "--dataroot", strips, "--name", "one")
     with pytest.raises(UsageError, match="no recorded run called 'two' in ./checkpoints; there are: one"):

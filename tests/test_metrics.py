@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from options.train_options import TrainOptions
 from util.errors import UsageError
 from util.images import ValueRange
-from util.metrics import find_metrics, pretrained
+from util.metrics import Metric, find_metrics, pretrained
 from util.metrics.pair_metrics import l1, psnr, ssim
 from util.metrics.scores import CHEAP, Scores, choose
 from util.metrics.set_metrics import colours, fid, histograms, kid, patches, swd
+from util.plugins import add_plugin_dir
 
 
 def images(n=4, channels=3, side=32, seed=0):
@@ -165,9 +167,10 @@ def test_perceptual_distance_compares_each_pair():
     assert scores.rows == {"x": {"fake_B/lpips": 0.0}, "y": {"fake_B/lpips": 1.0}}
 
 
-def test_weights_that_cannot_be_had_are_one_line(monkeypatch, capsys):
+@pytest.mark.parametrize("error", (OSError, ValueError, UnpicklingError))
+def test_weights_that_cannot_be_had_are_one_line(monkeypatch, capsys, error):
     def no_network():
-        raise OSError("name resolution failed")
+        raise error("name resolution failed")
 
     monkeypatch.setitem(pretrained.NETWORKS, "inception", pretrained.Pretrained("w.pth", "torch", no_network))
     scores = Scores(find_metrics(["fid", "l1"]), torch.device("cpu"))
@@ -198,6 +201,8 @@ def test_weights_are_found_in_a_file_or_a_folder(tmp_path, monkeypatch, given):
     assert pretrained.load("lpips", given, torch.device("cpu")).weights["weight"] == 7
     assert torch.hub.get_dir() == before
     assert "lpips" in [metric.name for metric in choose(["auto"], given)]
+    with pytest.raises(UsageError, match="--metric_weights nowhere is neither of .*w.pth, nor a folder"):
+        choose(["auto"], "nowhere")
 
 
 def test_the_interval_holds_the_mean_and_shrinks_with_more_images():
@@ -233,6 +238,33 @@ def test_a_metric_is_one_function_in_one_file(strips):
     assert run_test(*shared, "--metrics", "brightness", "--epoch", "best") == 0
     figures = json.loads(Path("results/experiment_name/test_best/metrics.json").read_text())["figures"]
     assert list(figures) == ["fake_B/brightness"]
+
+
+@pytest.mark.parametrize("convert", (float, np.float64, torch.tensor))
+def test_a_distance_may_be_any_kind_of_number(convert):
+    metric = Metric("mine", lambda a, b: convert(float((a - b).mean())), features=lambda x: x.flatten(1))
+    scores = Scores([metric], torch.device("cpu"))
+    scores.add("fake_B", ["a", "b"], images(2))
+    scores.add_reference("fake_B", ["a", "b"], images(2, seed=9))
+    assert all(type(value) in (int, float) for value in scores.figures()["fake_B/mine"])
+
+
+def test_what_a_metric_does_wrong_is_one_line():
+    Path("bad_metric.py").write_text("def bad(:\n")
+    add_plugin_dir(".", "util.metrics")
+    with pytest.raises(UsageError, match="'bad' can't be imported: .*syntax"):
+        find_metrics(["bad"])
+    scores = Scores([Metric("mine", lambda output, truth: (output - truth).mean())], torch.device("cpu"))
+    with pytest.raises(UsageError, match=r"metric mine must return \(N,\) values, one for each of 2 images, not \(\)"):
+        scores.add("fake_B", ["a", "b"], images(2), images(2))
+
+
+def test_an_output_of_another_size_than_its_truth_is_no_pair(capsys):
+    scores = Scores(find_metrics(["l1", "colours"]), torch.device("cpu"))
+    scores.add("fake_B", ["a", "b"], images(2), images(2, side=16))
+    scores.add_reference("fake_B", ["a", "b"], images(2, side=16))
+    assert scores.figures().keys() == {"fake_B/colours"}
+    assert "fake_B is 32x32 of 3 channels and its truth 16x16 of 3 channels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ("--metrics", "--best_metric"))
@@ -290,7 +322,7 @@ def test_two_folders_are_compared(tmp_path):
     write(tmp_path / "b" / "2.jpg", picture(32, 64))
     from util.metrics.__main__ import main
 
-    with pytest.raises(UsageError, match="is 64x64 and its partner b/2.jpg is 32x64"):
+    with pytest.raises(UsageError, match="is 64x64 of 3 channels and its partner b/2.jpg is 32x64"):
         main(["a", "b"])
     with pytest.raises(UsageError, match="nothing to say of 3 images against 1, 0 of them pairs by name"):
         main(["a", str(Path(write(tmp_path / "c" / "9.png", picture())).parent), "--metrics", "psnr,ssim"])
@@ -300,6 +332,19 @@ def test_two_folders_are_compared(tmp_path):
     (tmp_path / "c" / "9.png").unlink()
     with pytest.raises(UsageError, match="c/9.npy: has pixels without a value"):
         main(["c", "c", "--range", "0:1"])
+
+
+def test_the_figures_do_not_depend_on_what_files_are_called(tmp_path, capsys):
+    from util.metrics.__main__ import main
+
+    told = []
+    for folder, names in (("first", "012"), ("last", "210")):
+        for kind, seed in (("outputs", 0), ("truths", 5)):
+            for name, channels in zip(names, (1, 3, 3), strict=True):
+                write(tmp_path / folder / kind / f"{name}.png", picture(seed=seed + channels, channels=channels))
+        main([f"{folder}/outputs", f"{folder}/truths", "--metrics", "l1"])
+        told.append(capsys.readouterr().out.splitlines()[-1])
+    assert told[0] == told[1]
 
 
 def test_folders_of_grey_colour_and_transparent_images(tmp_path, capsys):

@@ -18,6 +18,7 @@ from models.average import WeightAverage
 from models.base_model import BaseModel
 from models.validation import Followed, Validation, best_of, follow, undisturbed
 from util.errors import UsageError
+from util.metrics import pretrained
 from util.metrics.scores import Figure
 from util.sinks.curves import read_curves
 
@@ -78,7 +79,16 @@ def test_the_pictures_of_a_training_are_those_of_a_test(with_val, model):
 def test_a_model_that_cannot_be_tested_is_trained_and_shown(strips, capsys):
     body = "    def test(self):\n        raise AttributeError('netF is for tests')\n"
     run_train(*model_file("untestable", "Pix2Pix", body), "--dataroot", strips)
-    assert "the model can't be tested: netF is for tests" in capsys.readouterr().err
+    told = "the model can't be tested, pictures are those of the last step: netF is for tests"
+    assert told in capsys.readouterr().err
+    assert (RUN / "web/images/epoch001_fake_B.png").exists()
+
+
+def test_a_visual_that_is_no_picture_is_left_out(strips, capsys):
+    body = "    def forward(self):\n        super().forward()\n        self.code = self.fake_B.mean((2, 3))\n" \
+           "        self.visual_names = ['fake_B', 'code']\n"
+    run_train(*model_file("vis", "Pix2Pix", body), "--dataroot", strips)
+    assert "visual code can't be shown" in capsys.readouterr().err
     assert (RUN / "web/images/epoch001_fake_B.png").exists()
 
 
@@ -210,7 +220,7 @@ def test_plateau_follows_the_figure_and_waits_between_validations(with_val, monk
 def test_plateau_follows_the_losses_where_nothing_is_scored(with_val, monkeypatch):
     seen = []
     monkeypatch.setattr(torch.optim.lr_scheduler.ReduceLROnPlateau, "step", lambda self, metric: seen.append(metric))
-    run_train(*with_val["pix2pix"], "--lr_policy", "plateau", "--val_freq", 1, "--n_epochs", 2, "--best_metric", "fid")
+    run_train(*with_val["pix2pix"], "--lr_policy", "plateau", "--val_freq", 1, "--n_epochs", 2, "--best_metric", "x/l1")
     assert len(seen) == 4  # two optimizers
     assert all(value > 1 for value in seen)
 
@@ -301,9 +311,56 @@ def test_a_model_says_what_is_scored(with_val):
 
 
 def test_without_a_figure_best_is_off_and_says_so(with_val, capsys):
-    run_train(*with_val["cycle_gan"], "--metrics", "l1", "--best_metric", "psnr")
-    assert "--best_metric psnr has no figure here" in capsys.readouterr().err
+    run_train(*with_val["cycle_gan"], "--metrics", "l1", "--best_metric", "fake_B/psnr", "--patience", 1)
+    assert "--best_metric fake_B/psnr has no figure here (rec_A/l1, rec_A/psnr" in (told := capsys.readouterr().err)
+    assert "--patience stops nothing" in told
     assert not list(RUN.glob("best_*"))
+
+
+def test_the_metric_that_is_followed_is_computed(with_val, monkeypatch):
+    run_train(*with_val["pix2pix"], "--metrics", "l1", "--best_metric", "ssim")
+    assert (RUN / "best_net_G.pth").exists()
+    monkeypatch.setitem(pretrained.NETWORKS, "lpips", pretrained.Pretrained("w.pth", "no_such_library", None))
+    with pytest.raises(UsageError, match="--best_metric lpips can't be followed"):
+        run_train(*with_val["pix2pix"], "--best_metric", "lpips")
+
+
+def test_patience_needs_images_to_validate_on(strips):
+    with pytest.raises(UsageError, match="--patience counts validations, and there are none"):
+        run_train("--model", "pix2pix", "--dataroot", strips, "--patience", 1)
+
+
+OLD_DATASET = """
+import os
+from data.base_dataset import BaseDataset, get_transform
+from data.image_folder import make_dataset
+from PIL import Image
+
+class OldDataset(BaseDataset):
+    def __init__(self, opt):
+        BaseDataset.__init__(self, opt)
+        folder = os.path.join(opt.dataroot, {folder})
+        assert os.path.isdir(folder), f"{{folder}} is not a valid directory"
+        self.files = sorted(make_dataset(folder))
+    def __getitem__(self, i):
+        image = get_transform(self.opt)(Image.open(self.files[i]).convert("RGB"))
+        return {{"A": image, "B": image{paths}}}
+    def __len__(self):
+        return len(self.files)
+"""
+
+
+@pytest.mark.parametrize(("folder", "paths", "told"), (
+    ("opt.phase + 'A'", True, "no validation: domains/valA is not a valid directory; --val_split 0.1"),
+    ("'trainA'", True, "no validation: --dataset_mode old finds only the images of the training"),
+    ("'trainA'", False, "no validation: its samples do not name their files (A_paths)"),
+    ("opt.phase.replace('val', 'test') + 'A'", True, "validation of epoch 1: ")))
+def test_datasets_of_the_reference_are_validated_on_where_that_can_be(domains, capsys, folder, paths, told):
+    names = ", 'A_paths': self.files[i], 'B_paths': self.files[i]" if paths else ""
+    Path("old_dataset.py").write_text(OLD_DATASET.format(folder=folder, paths=names))
+    body = "    def set_input(self, batch):\n        self.real_A, self.real_B = batch['A'], batch['B']\n"
+    run_train(*model_file("mine", "Pix2Pix", body), "--dataset_mode", "old", "--dataroot", domains)
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("more", (("--val_freq", "0"), ("--metrics", "")))

@@ -1,5 +1,6 @@
 """Between pictures and tensors: the values of a domain, and files that keep its depth."""
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class ValueRange:
         if not low < high:
             raise UsageError(f"the range {limits} is empty; write LOW:HIGH with LOW < HIGH")
         return cls(depth, low, high)
+
+    @classmethod
+    def of(cls, opt: Namespace, domain: str) -> "ValueRange":
+        """What the options say of a domain."""
+        return cls.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}"))
 
     @property
     def limits(self) -> str:

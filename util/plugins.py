@@ -35,7 +35,7 @@ def find_class(package: str, kind: str, name: str, base: type) -> type:
         return _dotted(name, base)
     if name not in plugin_names(package, kind):
         raise unknown(kind, name, plugin_names(package, kind))
-    module = _import(f"{package}.{name}_{kind}", name)
+    module = import_plugin(f"{package}.{name}_{kind}", name)
     wanted = f"{name}{kind}".replace("_", "").lower()
     classes = [c for c in vars(module).values()
                if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__]
@@ -51,15 +51,16 @@ def _dotted(name: str, base: type) -> type:
     module_name, _, class_name = name.partition(":")
     if "" not in sys.path:
         sys.path.append("")  # a package in the folder the user is in
-    found = getattr(_import(module_name, name), class_name, None)
+    found = getattr(import_plugin(module_name, name), class_name, None)
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UsageError(f"'{name}' is not a subclass of {base.__name__}; write package.module:Class")
     return found
 
 
-def _import(module_name: str, name: str) -> ModuleType:
+def import_plugin(module_name: str, name: str) -> ModuleType:
+    """The module; raises UsageError when it can't be imported."""
     try:
         return importlib.import_module(module_name)
-    except (ImportError, TypeError, ValueError) as error:
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
         raise UsageError(f"'{name}' can't be imported: {error}; is a library missing, or its folder not on "
                          f"PYTHONPATH?") from error

@@ -14,6 +14,7 @@ from dominate import tags
 from options.record import read_record
 from util.cli import OneLineParser, run
 from util.errors import UsageError
+from util.files import inside
 from util.html import HTML
 from util.metrics.report import read_figures, table
 from util.notices import say, tell
@@ -45,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
             there = sorted(path.parent.name for path in Path(opt.checkpoints_dir).glob(f"*/{RECORD}"))
             raise UsageError(f"no recorded run called '{name}' in {opt.checkpoints_dir}; there are: "
                              f"{', '.join(there) or 'none'}")
-    results = {name: Path(opt.results_dir) / name / f"{opt.phase}_{opt.epoch}" for name in records}
+    results = {name: inside(Path(opt.results_dir) / name, f"{opt.phase}_{opt.epoch}", "--phase and --epoch")
+               for name in records}
     page = HTML(opt.output, f"Comparison of {', '.join(records)}")
     page.add_header("options that differ")
     page.add(differing(records))

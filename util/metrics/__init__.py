@@ -1,10 +1,9 @@
 """Metrics are functions with a name. A file `<name>_metric.py` here or in --plugin_dir adds the metric `<name>`."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from util.plugins import plugin_names
+from util.plugins import import_plugin, plugin_names
 from util.registry import Registry
 
 METRICS = Registry("metric")
@@ -49,5 +48,5 @@ def find_metrics(names: Sequence[str]) -> list[Metric]:
 
     for name in set(names) - set(METRICS):
         if name in plugin_names("util.metrics", "metric"):
-            importlib.import_module(f"util.metrics.{name}_metric")
+            import_plugin(f"util.metrics.{name}_metric", name)
     return [METRICS[name][0] for name in dict.fromkeys(names)]

@@ -17,7 +17,7 @@ from util.device import pick_device
 from util.errors import ImageError, UsageError
 from util.images import ValueRange
 from util.metrics.report import write_metrics
-from util.metrics.scores import Scores, choose
+from util.metrics.scores import Scores, choose, describe
 from util.notices import tell
 from util.plugins import add_plugin_dir
 from util.types import words
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     opt = parser.parse_args(argv)
+    if opt.output:
+        Path(opt.output).mkdir(parents=True, exist_ok=True)
     if opt.plugin_dir:
         add_plugin_dir(opt.plugin_dir, "util.metrics")
     scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
@@ -53,7 +55,6 @@ def main(argv: Sequence[str]) -> int:
     for key, figure in figures.items():
         tell(f"{key.split('/')[1]}: {figure}")
     if opt.output:
-        Path(opt.output).mkdir(parents=True, exist_ok=True)
         write_metrics(opt.output, figures, scores.rows, outputs=opt.outputs, truths=opt.truths)
     return 0
 
@@ -68,7 +69,7 @@ def images_by_stem(folder: str) -> dict[str, str]:
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:
     """Add all images to the scores; raises UsageError where a pair has two sizes."""
-    channels = max(read_image(next(iter(files.values())), None).shape[2] for files in (outputs, truths))
+    channels = max(read_image(path, None).shape[2] for path in (*outputs.values(), *truths.values()))
     channels = 3 if channels in (2, 4) else channels  # without their transparency
     for stem, path in outputs.items():
         image = read(path, channels, limits)
@@ -91,11 +92,6 @@ def read(path: str, channels: int, limits: str) -> torch.Tensor:
         raise UsageError(f"{path} holds {depth}: give --range LOW:HIGH, the values that stand for black and white")
     values = ValueRange.parse(depth, SPANS[depth] if limits == "auto" else limits)
     return values.to_unit(array)[None]
-
-
-def describe(image: torch.Tensor) -> str:
-    """Its size in words."""
-    return f"{image.shape[3]}x{image.shape[2]}"
 
 
 if __name__ == "__main__":

@@ -41,6 +41,13 @@ NETWORKS = {"inception": Pretrained("weights-inception-2015-12-05-6726825d.pth",
             "lpips": Pretrained("alexnet-owt-7be5be79.pth", "torchmetrics", _lpips)}
 
 
+def check_given(given: str) -> None:
+    """Raise UsageError unless it is the weights of a network, or a folder with some."""
+    if not any(_given_file(network, given) for network in NETWORKS.values()):
+        files = " and ".join(network.file for network in NETWORKS.values())
+        raise UsageError(f"--metric_weights {given} is neither of {files}, nor a folder with one of them")
+
+
 def is_there(name: str, given: str | None) -> bool:
     """Whether a network can be made without a download: of `given`, a file or folder, or of torch's hub folder."""
     network = NETWORKS[name]
@@ -56,7 +63,7 @@ def load(name: str, given: str | None, device: torch.device) -> nn.Module:
     try:
         with _hub_with(network, given):
             return network.make().to(device).eval().requires_grad_(False)
-    except (OSError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of libraries, which raise nearly everything for a damaged file
         raise UsageError(f"the weights of {name} can't be had ({one_line(error)}); --metric_weights takes a copy of "
                          f"{network.file}, or a folder with it") from error
 
@@ -65,7 +72,7 @@ def _given_file(network: Pretrained, given: str | None) -> Path | None:
     path = given and Path(given)
     if path and path.is_dir():
         return path / network.file if (path / network.file).is_file() else None
-    return path if path and path.name == network.file else None
+    return path if path and path.is_file() and path.name == network.file else None
 
 
 @contextmanager

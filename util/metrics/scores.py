@@ -12,7 +12,7 @@ from torch import Tensor
 from util.distributed import gathered
 from util.errors import UsageError
 from util.metrics import Metric, find_metrics
-from util.metrics.pretrained import is_there, load
+from util.metrics.pretrained import check_given, is_there, load
 from util.notices import notice
 
 CHEAP = ("l1", "psnr", "ssim", "colours", "swd")
@@ -33,7 +33,12 @@ class Figure(NamedTuple):
 
 
 def choose(names: Sequence[str], weights: str | None) -> list[Metric]:
-    """The metrics of these names; `auto` stands for those that need no download."""
+    """The metrics of these names; `auto` stands for those that need no download.
+
+    Raises UsageError for weights that are not there, or are not of any network.
+    """
+    if weights:
+        check_given(weights)
     chosen: list[str] = []
     for name in names:
         if name != "auto":
@@ -67,17 +72,26 @@ class Scores:
 
     def clear(self) -> None:
         """Forget the outputs, not the real images: they are the same the next time."""
-        self.reference |= {key: in_order(features) for key, features in self._references.items()}
-        self._references = {}
+        self.reference, self._references = self._all_references(), {}
         self._features: dict[str, list[tuple[str, Tensor]]] = {}
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
 
     def add(self, name: str, images: Sequence[str], output: Tensor, truth: Tensor | None = None) -> None:
-        """Outputs (N, C, H, W) in [0, 1] called `name`, which were made of `images`, and what they should be."""
+        """Outputs (N, C, H, W) in [0, 1] called `name`, which were made of `images`, and what they should be.
+
+        Raises UsageError for a metric of another shape than (N,).
+        """
+        if truth is not None and truth.shape != output.shape:
+            notice(f"size {name}", f"{name} is {describe(output)} and its truth {describe(truth)}: they are no pair "
+                                   f"for metrics")
+            truth = None
         for metric in self.metrics:
             if metric.features is None and truth is not None:
-                values = self._apply(metric, metric.function, output, truth).tolist()
-                for image, value in zip(images, values, strict=True):
+                values = torch.as_tensor(self._apply(metric, metric.function, output, truth))
+                if values.shape != (len(images),):
+                    raise UsageError(f"metric {metric.name} must return (N,) values, one for each of {len(images)} "
+                                     f"images, not {tuple(values.shape)}")
+                for image, value in zip(images, values.tolist(), strict=True):
                     self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
         if truth is None or name.startswith("fake_"):
             self._add_features(self._features, name, images, output)
@@ -110,13 +124,16 @@ class Scores:
                 {key: [x for part in table for x in part.get(key, [])] for key in dict.fromkeys(chain(*table))}
                 for table in kept)
 
+    def _all_references(self) -> dict[str, Tensor]:
+        return self.reference | {key: in_order(features) for key, features in self._references.items()}
+
     def figures(self) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure over all images."""
         rows = [self.rows[image] for image in sorted(self.rows)]  # whatever process has seen which first
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
         functions = {metric.name: metric.function for metric in self.metrics}
-        references = self.reference | {key: in_order(features) for key, features in self._references.items()}
+        references = self._all_references()
         for key in (key for key in self._features if key in references):
             output, reference = in_order(self._features[key]), references[key]
             if min(len(output), len(reference)) < 2:
@@ -124,6 +141,11 @@ class Scores:
                 continue
             found[key] = _distance(functions[key.split("/")[1]], output, reference)
         return found
+
+
+def describe(images: Tensor) -> str:
+    """The size of (N, C, H, W) in words."""
+    return f"{images.shape[3]}x{images.shape[2]} of {images.shape[1]} channels"
 
 
 def in_order(features: list[tuple[str, Tensor]]) -> Tensor:
@@ -149,8 +171,8 @@ def _distance(function: Callable, output: Tensor, reference: Tensor) -> Figure:
     A set with repeated images is farther away, so the middle of the resampled values would not hold the value itself.
     """
     draw = torch.Generator().manual_seed(0)
-    value = function(output, reference)
-    resampled = [function(output[torch.randint(len(output), (len(output),), generator=draw)], reference)
+    value = float(function(output, reference))
+    resampled = [float(function(output[torch.randint(len(output), (len(output),), generator=draw)], reference))
                  for _ in range(SET_RESAMPLES)]
     margin = 1.96 * float(np.std(resampled))
     lowest = min(0.0, value, *resampled)  # most distances are not negative

@@ -81,7 +81,14 @@ def parse(line: str) -> dict[str, Any] | None:
         point = json.loads(line)
     except ValueError:
         return None
-    return point if isinstance(point, dict) and {"epoch", "iters", "losses"} <= point.keys() else None
+    if not isinstance(point, dict) or not {"epoch", "iters", "losses"} <= point.keys():
+        return None
+    values = [point["epoch"], point["iters"], *_values(point["losses"]), *_values(point.get("metrics", {}))]
+    return point if all(isinstance(value, (int, float)) for value in values) else None
+
+
+def _values(table: Any) -> list[Any]:
+    return list(table.values()) if isinstance(table, dict) else [None]
 
 
 def _position(line: str) -> tuple[int, int] | None:
