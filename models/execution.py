@@ -33,7 +33,7 @@ def prepare(model, opt) -> list[nn.Module]:
             synchronise(net)
         if here:
             compile_parts(net)
-        if here or on_cuda:
+        if here or on_cuda or (precision is not None and not model.isTrain):
             for parameter in net.parameters():
                 if parameter.dim() == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
