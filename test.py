@@ -35,17 +35,19 @@ from util.metrics.scores import Scores, choose
 from util.notices import say, tell
 from util.run_files import PICTURES, checkpoint_tag
 
+Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
+
 
 def test(opt) -> int:
     """Translate, write the images and a page; returns 1 when images had to be left out, else 0."""
-    opt.serial_batches = opt.no_flip = True  # datasets of the reference read these; ours go by opt.isTrain
+    opt.serial_batches = opt.no_flip = True  # for unaligned ones, and those of the reference
     with closing(create_dataset(opt)) as loader:
         model = create_model(opt)
         model.planned_images, model.planned_size = len(loader), trained_size(opt)
         model.setup(opt)
         if opt.eval:
             model.eval()
-        if size := trained_size(opt):
+        if size := model.planned_size:
             tell(f"images become {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps their "
                  f"size")
         page = HTML(results_folder(opt), f"{opt.name}: {opt.phase}, checkpoint {checkpoint_tag(opt)}")
@@ -77,14 +79,14 @@ def test(opt) -> int:
     return int(bool(errors))
 
 
-def add_row(opt, page: HTML, heading: str, files: "Row") -> None:
+def add_row(opt, page: HTML, heading: str, files: Row) -> None:
     """The pictures of an image."""
     page.add_header(heading)
     shown, exact = zip(*files.values(), strict=True)
     page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
 
 
-def add_scored(opt, page: HTML, rows: "dict[str, Row]", scores: Scores) -> None:
+def add_scored(opt, page: HTML, rows: dict[str, Row], scores: Scores) -> None:
     """Write the metrics, show them, and let the page be sorted by the one that is followed."""
     figures = scores.figures()
     if not figures:
@@ -105,9 +107,6 @@ def cost_of(row: dict[str, float]) -> float:
     wishes = ("auto", *(key.split("/")[1] for key in row))
     found = next(filter(None, (follow(row, wish) for wish in wishes)), None)
     return math.inf if found is None else -found.value if found.higher_is_better else found.value
-
-
-Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
 
 
 def translate(opt, loader: Loader, model: BaseModel, folder: Path, scores: Scores | None = None) -> dict[str, Row]:

@@ -22,7 +22,7 @@ from models.validation import Validation, as_tested, best_of, follow
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
-from util.distributed import from_main, is_main, joined, largest, rank, share, spread, world_size
+from util.distributed import all_max, broadcast, from_main, is_main, joined, rank, share, world_size
 from util.errors import UsageError, one_line
 from util.files import remove_unfinished
 from util.guard import Guard
@@ -61,7 +61,7 @@ def train(opt) -> BaseModel:
             model.restore_schedulers()
             if opt.init_from:
                 from_main(lambda: init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt)))
-            spread(tensor for net in model.networks().values() for tensor in (*net.parameters(), *net.buffers()))
+            broadcast(tensor for net in model.networks().values() for tensor in (*net.parameters(), *net.buffers()))
             if model.average and not model.average.steps:
                 model.average.restart()  # from these weights
             progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
@@ -84,7 +84,7 @@ def train(opt) -> BaseModel:
                  f"process {os.getpid()}{others}, {model.save_dir}")
             done = (progress.epoch - 1) * len(loader) + progress.iters
             with tqdm(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
-                    make_sinks(opt, model.save_dir, bar, progress) as sinks:
+                    closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:
                 Training(opt, loader, model, progress, bar, sinks, validation).run()
             tell(f"memory: {peak()}")
     return model
@@ -188,9 +188,6 @@ class Training:
 
     def count(self, batches: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
         """The images of each batch: of this process, and of all; 0 where one only stands in for those that ran out."""
-        if world_size() == 1:
-            counts = [count_images(batch) for batch in batches]
-            return counts, counts
         size, left = self.opt.batch_size, len(self.loader) - self.progress.iters
         lefts = [left - i * size * world_size() for i in range(len(batches))]
         return ([max(0, min(size, left - rank() * size)) for left in lefts],
@@ -199,7 +196,7 @@ class Training:
     def agree(self) -> None:
         """What one process was asked for, by a signal or the clock, all of them do."""
         asked, self.signals.save = self.signals.save, False
-        stop, asked, due = largest((self.signals.stop, asked, is_main() and self.saver.due()))
+        stop, asked, due = all_max((self.signals.stop, asked, is_main() and self.saver.due()))
         self.stop, self.asked_to_save, self.time_is_up = int(stop), bool(asked), bool(due)
 
     def losses(self) -> dict[str, float]:
@@ -355,11 +352,6 @@ def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[
     batches = iter(batches)
     while group := list(islice(batches, size)):
         yield group
-
-
-def count_images(batch: dict[str, Any]) -> int:
-    """How many samples a batch holds."""
-    return next((len(value) for key, value in batch.items() if key.endswith("_paths") or torch.is_tensor(value)), 0)
 
 
 def pictures(model: BaseModel) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from data.loader import Loader
 from util.errors import UsageError, one_line
 from util.notices import tell
 from util.plugins import find_class
-from util.seed import random_states, restore_random_states
+from util.seed import seeded
 
 
 def find_dataset_using_name(dataset_name: str) -> type[BaseDataset]:
@@ -47,9 +47,9 @@ def are_the_same(one: BaseDataset, other: BaseDataset) -> bool:
     """
     if one.roots:
         return any(Path(mine).is_relative_to(root) for root in one.roots for mine in other.roots)
-    states = random_states()
-    firsts = [{str(value) for key, value in dataset[0].items() if key.endswith("_paths")} for dataset in (one, other)]
-    restore_random_states(states)
+    with seeded(0):
+        firsts = [{str(value) for key, value in dataset[0].items() if key.endswith("_paths")}
+                  for dataset in (one, other)]
     if not firsts[0]:
         raise UsageError("its samples do not name their files (A_paths)")
     return bool(firsts[0] & firsts[1])

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from data import worker_status
 from data.cache import PixelCache, key_of
-from data.image_folder import IMG_EXTENSIONS, contents, make_dataset
+from data.image_folder import contents, list_images
 from data.reading import read_image
 from data.transforms import Geometry, draw_geometry, get_params, get_transform, resize, resized_size
 from util.errors import ImageError, UsageError
@@ -60,9 +60,7 @@ class BaseDataset(Dataset, ABC):
 
         Raises UsageError when there is none.
         """
-        paths = make_dataset(str(folder))
-        if not paths:
-            raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")
+        paths = list_images(folder)
         self.roots.append(str(folder))
         part = ""
         if share := getattr(self.opt, "val_split", 0):

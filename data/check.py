@@ -16,12 +16,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from data import worker_status
-from data.image_folder import IMG_EXTENSIONS, contents, make_dataset
+from data.image_folder import list_images
 from data.loader import EpochOrder
 from data.reading import read_image
 from data.workers import Workers
 from util.cli import OneLineParser, run
-from util.errors import ImageError, UsageError
+from util.errors import ImageError
 from util.notices import tell
 from util.types import natural
 
@@ -75,9 +75,6 @@ class _Files(torch.utils.data.Dataset):
 
     def __init__(self, paths: list[str]):
         self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def __getitem__(self, key: tuple[int, int]) -> Facts | ImageError:
         path = self.paths[key[1]]
@@ -243,10 +240,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--show", type=natural, default=20, help="files to list of each kind of problem; 0 lists all")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     opt = parser.parse_args(argv)
-    paths = make_dataset(opt.dataroot)
-    if not paths:
-        raise UsageError(f"no image in {opt.dataroot}: {contents(opt.dataroot)}; endings read: "
-                         f"{' '.join(IMG_EXTENSIONS)}")
+    paths = list_images(opt.dataroot)
     facts, errors = examine_all(paths, opt.num_threads)
     survey = Survey(opt.dataroot, facts)
     findings = {**({"that can't be read": [str(error) for error in errors]} if errors else {}), **survey.findings()}

@@ -18,7 +18,7 @@ class ColorizationDataset(BaseDataset):
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
-        parser.set_defaults(input_nc=1, output_nc=2, direction="AtoB")
+        parser.set_defaults(input_nc=1, output_nc=2)
         return parser
 
     def __init__(self, opt):

@@ -27,6 +27,13 @@ def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
     return sorted(found)[:None if max_dataset_size == float("inf") else int(max_dataset_size)]
 
 
+def list_images(folder: str | Path) -> list[str]:
+    """The images below a folder, sorted; raises UsageError that says what is there where none is."""
+    if paths := make_dataset(str(folder)):
+        return paths
+    raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")
+
+
 def contents(folder: str | Path) -> str:
     """What is in a folder, in a few words for an error message."""
     folder = Path(folder)

@@ -101,9 +101,6 @@ class EpochOrder(Sampler):
         self.batch_size, self.fill = batch_size, fill
         self.epoch, self.start = 1, 0
 
-    def __len__(self) -> int:
-        return len(self._mine(range(self.length)))
-
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = range(self.length)
         if self.shuffle:

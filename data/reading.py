@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from util.errors import ImageError, is_away
+from util.errors import ImageError, is_away, one_line
 from util.notices import notice
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow has it
@@ -28,8 +28,7 @@ def read_image(path: str, channels: int | None) -> np.ndarray:
     except ImageError:
         raise
     except Exception as error:  # decoders raise nearly everything, down to tokenize.TokenError
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(path, f"can't be read: {reason}", is_away(error)) from error
+        raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
     return array if channels is None else _with_channels(array, channels, path)
 
 

@@ -158,12 +158,12 @@ class BaseModel(nn.Module, ABC):
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
             for optimizer in self.named_optimizers().values():
                 fuse(optimizer)
-            if getattr(opt, "ema", 0):
+            if opt.ema:
                 self.average = WeightAverage(self.networks(), opt.ema)
-        if not self.isTrain:
+            if opt.continue_train:
+                self.resume()
+        else:
             self.load_networks(checkpoint_tag(opt))
-        elif opt.continue_train:
-            self.resume()
         self.print_networks(opt.verbose)
         execution.compile_now(self, compiled)
 
@@ -240,15 +240,14 @@ class BaseModel(nn.Module, ABC):
             net = getattr(self, f"net{name}", None)
             if net is None:
                 raise UsageError(f"{type(self).__name__} lists the network '{name}' but has no attribute net{name}")
-            if all(net is not other for other in found.values()):
+            if net not in found.values():
                 found[name] = net
         return found
 
     def named_optimizers(self) -> dict[str, Optimizer]:
         """Attribute name or index in `optimizers` -> optimizer, each once."""
         named = {key: value for key, value in vars(self).items() if isinstance(value, Optimizer)}
-        listed = {str(i): value for i, value in enumerate(self.optimizers)
-                  if all(value is not other for other in named.values())}
+        listed = {str(i): value for i, value in enumerate(self.optimizers) if value not in named.values()}
         return {**named, **listed}
 
     def network_state(self) -> dict[str, dict[str, Tensor]]:
@@ -281,7 +280,7 @@ class BaseModel(nn.Module, ABC):
         """Read `<tag>_net_<name>.pth` for each network, or a test with --ema the average; raises UsageError, naming the
         option behind a mismatch.
         """
-        averages = not self.isTrain and getattr(self.opt, "ema", False)
+        averages = not self.isTrain and self.opt.ema
         for name, net in self.networks().items():
             path = network_file(self.save_dir, tag, name + AVERAGE if averages and is_averaged(name) else name)
             load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)

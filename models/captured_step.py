@@ -175,9 +175,6 @@ def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
 
 def changed_tensors(model: BaseModel, change: Callable[[], None]) -> dict[str, Tensor]:
     """The tensor attributes that a call, as of `set_input`, gives a model."""
-    before = {name: id(value) for name, value in vars(model).items()}
-    kept = list(vars(model).values())  # so that no id is used again
+    before = dict(vars(model))
     change()
-    found = {k: v for k, v in vars(model).items() if torch.is_tensor(v) and before.get(k) != id(v)}
-    del kept
-    return found
+    return {k: v for k, v in vars(model).items() if torch.is_tensor(v) and before.get(k) is not v}

@@ -21,12 +21,12 @@ def prepare(model, opt) -> list[nn.Module]:
 
     Raises UsageError for what a plugin that takes its optimizer steps itself can't have.
     """
-    precision = pick_precision(getattr(opt, "amp", "off"), model.device)
+    precision = pick_precision(opt.amp, model.device)
     on_cuda, on_cpu = model.device.type == "cuda", model.device.type == "cpu"
     _refuse_own_steps(model, opt, precision)
     compiled = [net for net in model.networks().values() if _repays(model, opt) and compilable(net, model.device)]
     for net in model.networks().values():
-        here = any(net is other for other in compiled)
+        here = net in compiled
         if world_size() > 1:
             from networks.sync_batch_norm import synchronise  # with the compiler, whose import takes a second
 
@@ -47,9 +47,8 @@ def prepare(model, opt) -> list[nn.Module]:
 
 def _repays(model, opt) -> bool:
     """Whether compiling is asked for, or saves more time than it takes."""
-    wish = getattr(opt, "compile", "off")
-    if wish != "auto" or model.planned_size is None:
-        return wish == "on"
+    if opt.compile != "auto" or model.planned_size is None:
+        return opt.compile == "on"
     width, height = model.planned_size
     return model.planned_images * width * height / 256 ** 2 * opt.ngf / 64 >= COMPILING_PAYS[model.isTrain]
 

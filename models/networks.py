@@ -1,8 +1,10 @@
 """`from . import networks`, as plugins of the reference write it."""
 
+from torch.nn import Identity
+
 from models.schedule import get_scheduler
 from networks import GANLoss, cal_gradient_penalty, define_D, define_G
-from networks.layers import Identity, get_norm_layer, init_net, init_weights
+from networks.layers import get_norm_layer, init_net, init_weights
 from networks.patchgan import NLayerDiscriminator, PixelDiscriminator
 from networks.resnet import ResnetBlock, ResnetGenerator
 from networks.unet import UnetGenerator, UnetSkipConnectionBlock

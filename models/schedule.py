@@ -31,7 +31,7 @@ LR_POLICIES = (*POLICIES, "plateau")
 def get_scheduler(optimizer: Optimizer, opt) -> LRScheduler:
     """A scheduler to step at the end of each epoch; each parameter group keeps its own initial rate.
 
-    `plateau` needs a figure at each step and divides the rate by 5 when it has not improved for 6 epochs.
+    `plateau` needs a figure at each step and divides the rate by 5 when it has not improved in 6 figures.
     """
     if opt.lr_policy == "plateau":
         return ReduceLROnPlateau(optimizer, mode="min", factor=0.2, threshold=0.01, patience=5)

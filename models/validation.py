@@ -73,7 +73,7 @@ class Validation:
         if missing := set(followed) - {metric.name for metric in self.scores.metrics}:
             raise UsageError(f"--best_metric {opt.best_metric} can't be followed, as {', '.join(missing)} can't be had")
 
-    def __call__(self, each: Callable[[], None] = lambda: None) -> dict[str, Figure]:
+    def __call__(self, each: Callable[[], None]) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure; `each` is called after each batch. With --ema, of the averaged generators."""
         self.scores.clear()
         averaged = self.model.average.in_place() if self.model.average else nullcontext()

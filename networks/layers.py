@@ -22,16 +22,6 @@ INIT_TYPES = {
 }
 
 
-class Identity(nn.Module):
-    """Takes the place of a norm, so that the other layers keep their index; any arguments are ignored."""
-
-    def __init__(self, *_, **__):
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
 class InstanceNorm2d(nn.InstanceNorm2d):
     """torch's own, but with statistics in float32 for every input, and a gradient that is right.
 
@@ -77,7 +67,7 @@ NORMS.register("batch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("instance", affine=False, track_running_stats=False)(InstanceNorm2d)
 # `networks.sync_batch_norm` makes either one over all processes: the same layer, the same keys.
 NORMS.register("syncbatch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
-NORMS.register("none")(Identity)
+NORMS.register("none")(nn.Identity)  # which keeps the index of the layers behind it
 
 
 def get_norm_layer(norm_type: str = "instance") -> Callable[[int], nn.Module]:

@@ -68,9 +68,8 @@ def _wrap_parts(net: nn.Module, wrap: Callable[[Callable], Callable]) -> None:
 def _recomputed(net: nn.Module, part: Callable, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return part(*args, **kwargs)
-    twice = partial(_keeping_statistics, net)
     return checkpoint(part, *args, use_reentrant=False, **kwargs,
-                      context_fn=lambda: (contextlib.nullcontext(), twice()))
+                      context_fn=lambda: (contextlib.nullcontext(), _keeping_statistics(net)))
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ class BaseOptions(ABC):
         add("--gpu_ids", default=None, help="the older spelling: 0 is --device cuda:0, -1 is --device cpu")
         add("--seed", type=seed, default=None, help="random seed; drawn and recorded unless given")
         add("--amp", default="auto", choices=AMP, help="mixed precision; auto: bf16 where the hardware computes in it")
-        add("--compile", default="auto", choices=("auto", "on", "off"), help="compiled generators; auto: where the run "
+        add("--compile", default="auto", choices=("auto", "on", "off"), help="compiled networks; auto: where the run "
                                                                              "is long enough to repay it")
 
         add("--input_nc", type=positive, default=3, help="channels of the images that enter")
@@ -80,8 +80,8 @@ class BaseOptions(ABC):
             add(f"--range_{domain}", default="auto", help=f"LOW:HIGH, the values of {domain} that become -1 and 1; "
                                                           f"auto: 0:255, or what 16-bit and float files span")
 
-        add("--epoch", default="latest", help="which checkpoint to load: latest or an epoch")
-        add("--load_iter", type=natural, default="0", help="load iter_N instead, if above 0")
+        add("--epoch", default="latest", help="which checkpoint to load: latest, best or an epoch")
+        add("--load_iter", type=natural, default=0, help="load iter_N instead, if above 0")
         add("--phase", default="train" if self.is_train else "test", help="train, val, test: part of folder names")
         add("--metrics", type=words, default="auto" if self.is_train else "",
             help="what to score, with commas; auto: l1,psnr,ssim,colours,swd, and lpips,fid,kid where weights are")

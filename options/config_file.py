@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from util.errors import UsageError
+from util.errors import UsageError, one_line
 
 
 def read_config(path: str | None) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def read_config(path: str | None) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"--config {path} does not exist") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"--config {path} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
+        raise UsageError(f"--config {path} is neither YAML nor JSON: {one_line(error)}") from None
     if not isinstance(config, dict) or any(isinstance(value, dict) for value in config.values()):
         raise UsageError(f"--config {path} must be a flat list of `option: value` lines")
     return {str(key).removeprefix("--"): value for key, value in config.items() if value not in (None, "null", "~", "")}

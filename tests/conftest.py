@@ -1,6 +1,5 @@
 """Small datasets, runs in a temporary folder, and everything global put back after each test."""
 
-import random
 import sys
 from pathlib import Path
 
@@ -9,17 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+import data
+import models
+import networks
+from options.test_options import TestOptions
+from options.train_options import TrainOptions
+from util import metrics, notices
+from util.seed import random_states, restore_random_states
+
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-import data  # noqa: E402
-import models  # noqa: E402
-import networks  # noqa: E402
-from options.test_options import TestOptions  # noqa: E402
-from options.train_options import TrainOptions  # noqa: E402
-from util import metrics, notices  # noqa: E402
-
 GOLDEN = Path(__file__).parent / "golden"
 TINY = (
     "--netG unet_64 --ngf 2 --ndf 2 --load_size 72 --crop_size 64 --num_threads 0 --n_epochs 1 --n_epochs_decay 0 "
@@ -38,7 +35,7 @@ def no_trace(tmp_path, monkeypatch):
                   metrics.METRICS]
     entries = [dict(registry._entries) for registry in registries]
     modules = set(sys.modules)
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.get_default_dtype()
+    states, dtype = random_states(), torch.get_default_dtype()
     notices._seen.clear()
     torch.manual_seed(0)
     yield
@@ -50,10 +47,8 @@ def no_trace(tmp_path, monkeypatch):
         plugin = name.startswith(("models.", "data.", "util.metrics."))
         if plugin and ROOT not in Path(sys.modules[name].__file__).parents:
             del sys.modules[name]
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    torch.set_rng_state(states[2])
-    torch.set_default_dtype(states[3])
+    restore_random_states(states)
+    torch.set_default_dtype(dtype)
 
 
 def picture(width=64, height=64, seed=0, channels=3):
@@ -127,7 +122,7 @@ def cli(script, *argv, **kwargs):
 
     script = script if script.startswith("-") else str(ROOT / script)
     return subprocess.run([sys.executable, script, *map(str, argv)], capture_output=True, text=True, timeout=240,
-                          **kwargs)  # fmt: skip
+                          **kwargs)
 
 
 def weights(model):

@@ -16,7 +16,7 @@ from data import create_dataset
 from data.cache import PixelCache, key_of, make_cache
 
 MODES = [("pix2pix", "aligned", "strips"), ("cycle_gan", "unaligned", "domains"),
-         ("colorization", "colorization", "strips"), ("template", "template", "strips")]  # fmt: skip
+         ("colorization", "colorization", "strips"), ("template", "template", "strips")]
 
 
 def loaded(*argv, epochs=(1, 2)):
@@ -37,7 +37,7 @@ def loaded(*argv, epochs=(1, 2)):
 @pytest.mark.parametrize(("model", "mode", "root"), MODES)
 def test_cached_pixels_are_the_pixels(model, mode, root, preprocess, request):
     argv = ("--model", model, "--dataset_mode", mode, "--dataroot", request.getfixturevalue(root), "--preprocess",
-            preprocess, "--crop_size", "48", "--load_size", "56")  # fmt: skip
+            preprocess, "--crop_size", "48", "--load_size", "56")
     plain, reads = loaded(*argv, "--cache", "off")
     for kind in ("ram", "disk"):
         cached, fewer = loaded(*argv, "--cache", kind)
@@ -72,7 +72,7 @@ def test_sixteen_bits_pass_through_the_cache(tmp_path):
 def test_a_file_that_changes_is_read_again(strips):
     path = Path(strips) / "train" / "0.png"
     opt = train_options("--model", "pix2pix", "--dataroot", strips, "--cache", "ram", "--serial_batches", "--no_flip",
-                        "--preprocess", "none")  # fmt: skip
+                        "--preprocess", "none")
     loader = create_dataset(opt)
     before = next(iter(loader))["A"]
     write(path, np.full((64, 128, 3), 9, np.uint8))

@@ -16,7 +16,7 @@ from util.seed import seed_all
 def batches(count, size=64, n=1):
     generator = torch.Generator().manual_seed(0)
     return [{key: torch.rand(n, 3, size, size, generator=generator) * 2 - 1 for key in "AB"}
-            | {"A_paths": ["a"] * n, "B_paths": ["b"] * n} for _ in range(count)]  # fmt: skip
+            | {"A_paths": ["a"] * n, "B_paths": ["b"] * n} for _ in range(count)]
 
 
 def trained(opt, data, record=None, device="cpu"):
@@ -39,7 +39,7 @@ def trained(opt, data, record=None, device="cpu"):
 
 
 @pytest.mark.parametrize("more", [("pix2pix", "--norm", "batch"), ("cycle_gan", "--pool_size", "2"),
-                                  ("cycle_gan", "--pool_size", "0", "--gan_mode", "wgangp")])  # fmt: skip
+                                  ("cycle_gan", "--pool_size", "0", "--gan_mode", "wgangp")])
 def test_a_replayed_step_is_the_step(more, capsys):
     """Recorded here as the call itself: what is tested is its surroundings, inputs, pools, rates, random draws."""
     opt = train_options("--model", more[0], "--dataroot", "x", *more[1:])

@@ -34,7 +34,7 @@ class ExactModel({base}):
 def torchrun(script, *argv, processes=2, **kwargs):
     """Run a script of ours in several processes; returns the finished launcher."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
-               str(ROOT / script), *map(str, argv)]  # fmt: skip
+               str(ROOT / script), *map(str, argv)]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment(), **kwargs)
 
 
@@ -74,7 +74,7 @@ def exact(module, base, mode, *more, extra=""):
     (("pix2pix_model", "Pix2PixModel"), "aligned", ("--norm", "batch", "--no_dropout", "--gan_mode", "wgangp",
                                                     "--preprocess", "resize", "--load_size", "64")),
     (("cycle_gan_model", "CycleGANModel"), "unaligned", ("--pool_size", "0", "--accumulate", "2")),
-])  # fmt: skip
+])
 def test_two_processes_are_one_with_twice_the_batch(five, model, mode, more):
     """Weights in float64 after two epochs, the last step short of images, and the log, whose numbers are global."""
     extra = ""
@@ -90,10 +90,10 @@ def test_two_processes_are_one_with_twice_the_batch(five, model, mode, more):
     assert both.returncode == 0, both.stderr
     assert_close(states("one"), states("two"), 1e-8)
     logs = [[line.partition(")")[2] for line in Path("checkpoints", run, "loss_log.txt").read_text().splitlines()[1:]]
-            for run in ("one", "two")]  # fmt: skip
+            for run in ("one", "two")]
     assert logs[0] == logs[1]
     lines = [[line.partition("; ")[0] for line in done.stdout.splitlines() if line.startswith("end of")]
-             for done in (alone, both)]  # fmt: skip
+             for done in (alone, both)]
     assert lines[0] == lines[1]
     assert both.stdout.count("network G") == alone.stdout.count("network G")
 
@@ -139,7 +139,7 @@ def test_bad_input_is_told_once_and_ends_all(five):
 def test_a_signal_to_one_process_stops_all_after_a_step_and_saves(five):
     argv = [*TINY, "--model", "pix2pix", "--dataroot", "five", "--n_epochs", "100000", "--name", "long"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-               str(ROOT / "train.py"), *argv]  # fmt: skip
+               str(ROOT / "train.py"), *argv]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     while not (line := process.stdout.readline()).startswith("training long"):
         pass
@@ -158,7 +158,7 @@ def test_translations_are_split_and_the_same(five):
     write("five/trainA/broken.png", picture())
     Path("five/trainA/broken.png").write_bytes(b"no picture")
     done = torchrun("test.py", "--dataroot", "five/trainA", "--results_dir", "two", "--num_threads", "0", "--device",
-                    "cpu", "--amp", "off")  # fmt: skip
+                    "cpu", "--amp", "off")
     assert "5 images translated, 1 skipped" in done.stdout
     assert done.stderr.count("skipped five/trainA/broken.png") == 1
     images = [sorted(Path(root).rglob("*.png")) for root in ("one", "two")]
@@ -186,7 +186,7 @@ def test_each_image_is_seen_once_and_each_process_has_as_many_batches(length, ba
 
 
 def test_alone_synchronised_batch_norm_is_batch_norm(monkeypatch):
-    monkeypatch.setattr(distributed, "add_up", lambda x: x)
+    monkeypatch.setattr(distributed, "all_sum", lambda x: x)
     norm, other = torch.nn.BatchNorm2d(3).double(), torch.nn.BatchNorm2d(3).double()
     synchronise(torch.nn.Sequential(other))
     assert type(other) is SyncBatchNorm2d
@@ -195,7 +195,7 @@ def test_alone_synchronised_batch_norm_is_batch_norm(monkeypatch):
     for module in (norm, other):
         module.train()
     for one, two in zip(torch.autograd.grad(norm(x).pow(3).sum(), [x, *norm.parameters()]),
-                        torch.autograd.grad(other(x).pow(3).sum(), [x, *other.parameters()]), strict=True):  # fmt: skip
+                        torch.autograd.grad(other(x).pow(3).sum(), [x, *other.parameters()]), strict=True):
         torch.testing.assert_close(one, two)
     for one, two in zip(norm.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(one, two)

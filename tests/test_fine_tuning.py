@@ -48,7 +48,7 @@ def test_a_cycle_starts_from_one_published_generator(domains, capsys):
     ("checkpoints/first/latest_state.pth", (), "is not the state_dict of one network"),
     ("checkpoints/first/loss_log.txt", (), "can't be read as a checkpoint"),
     ("empty.pth", (), "nothing in empty.pth fits this network"),
-])  # fmt: skip
+])
 def test_weights_that_are_not_there_or_do_not_fit(strips, source, more, message):
     argv = ("--model", "pix2pix", "--dataroot", strips)
     run_train(*argv, "--name", "first")

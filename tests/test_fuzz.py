@@ -171,12 +171,12 @@ def test_options(words, train):
 
 @fuzz(300)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode),
-                 damaged(b"netG: unet_64\nlr: 2e-4\nno_flip: true\nname: run\n")))  # fmt: skip
+                 damaged(b"netG: unet_64\nlr: 2e-4\nno_flip: true\nname: run\n")))
 def test_configs_and_records(content):
     folder = Path("checkpoints/run")
     folder.mkdir(parents=True, exist_ok=True)
     for path, read in (("c.yaml", lambda: read_config("c.yaml")), ("c.json", lambda: read_config("c.json")),
-                       (folder / "train_opt.json", lambda: read_record("checkpoints", "run"))):  # fmt: skip
+                       (folder / "train_opt.json", lambda: read_record("checkpoints", "run"))):
         Path(path).write_bytes(content)
         try:
             assert isinstance(read(), dict)

@@ -108,7 +108,7 @@ BROKEN = """
 @pytest.mark.parametrize("action", [
     "if self.steps == 3: loss = loss * float('nan')",
     "if self.steps == 3: loss = loss + float('inf')",  # its gradient is finite
-])  # fmt: skip
+])
 def test_a_loss_that_is_not_finite_costs_one_step_and_names_its_files(domains, capsys, action):
     argv = model_file("broken", "CycleGAN", BROKEN.format(action=action))
     model = run_train(*argv, "--dataroot", domains, "--n_epochs", "2", "--serial_batches")
@@ -148,7 +148,7 @@ def test_weights_that_are_not_finite_are_not_saved(strips, capsys):
         BrokenModel.steps += 1
         if self.steps == 5:
             next(self.netG.parameters()).data.fill_(float("nan"))
-""")  # fmt: skip
+""")
     model = run_train(*argv, "--dataroot", strips, "--n_epochs", "3")
     assert "weights are not finite; the weights of the last save are restored" in capsys.readouterr().err
     assert all(value.isfinite().all() for value in weights(model))
@@ -168,7 +168,7 @@ def test_statistics_do_not_depend_on_when_they_are_looked_at(strips):
         if self.steps in (3, 4):
             self.real_A = self.real_A * float("nan")
         super().forward()
-""")  # fmt: skip
+""")
     more = ("--dataroot", strips, "--norm", "batch", "--n_epochs", "2", "--dataset_mode", "aligned")
     ended = []
     for frequency in ("1", "1000"):

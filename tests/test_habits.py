@@ -48,17 +48,17 @@ class ListsModel(TemplateModel):
         parser.add_argument("--attn", action=argparse.BooleanOptionalAction, default=True)
         parser.add_argument("--tag", action="append", default=None)
         parser.add_argument("-w", "--warm", action="count", default=0)
-""")  # fmt: skip
+""")
 
     def lists(opt):
         return opt.layers, opt.weights, opt.attn, opt.tag, opt.warm
 
     run_train(*argv, "--dataroot", strips, "--dataset_mode", "aligned", "--layers", "1,2,3", "--weights", "4", "-5",
-              "--no-attn", "--tag", "a", "--tag", "b", "-w", "-w")  # fmt: skip
+              "--no-attn", "--tag", "a", "--tag", "b", "-w", "-w")
     expected = ([1, 2, 3], [4.0, -5.0], False, ["a", "b"], 2)
     assert lists(TrainOptions().parse(["--continue_train"])) == expected
     Path("c.json").write_text('{\n\t"layers": [1, 2, 3],\n\t"weights": [4, -5],\n\t"attn": false,\n\t"seed": null,\n'
-                              '\t"tag": ["a", "b"], "warm": 2\n}')  # fmt: skip
+                              '\t"tag": ["a", "b"], "warm": 2\n}')
     opt = TrainOptions().parse([*argv, "--dataset_mode", "aligned", "--dataroot", strips, "--config", "c.json"])
     assert lists(opt) == expected
 
@@ -66,7 +66,7 @@ class ListsModel(TemplateModel):
 @pytest.mark.parametrize("net", [
     "nn.Sequential()", "nn.DataParallel(nn.Conv2d(3, 3, 1))", "nn.BatchNorm2d(3, affine=False)",
     "nn.InstanceNorm2d(3, track_running_stats=True)", "nn.AvgPool2d(1)",
-])  # fmt: skip
+])
 def test_networks_of_every_make_are_saved_loaded_and_resumed(strips, net):
     argv = plugin("own", f"""
 class OwnModel(BaseModel):
@@ -82,7 +82,7 @@ class OwnModel(BaseModel):
     def optimize_parameters(self):
         self.forward()
         self.minimize("G", self.record(G=(self.y - self.real_B).abs().mean()))
-""")  # fmt: skip
+""")
     run_train(*argv, "--dataroot", strips, "--dataset_mode", "aligned")
     assert run_test(*argv, "--dataroot", strips) == 0
     run_on("--n_epochs", "2")
@@ -98,7 +98,7 @@ class SchedModel(TemplateModel):
         if self.isTrain:
             s = torch.optim.lr_scheduler.StepLR(self.optimizer_G, 2, gamma=0.5)
             {change}
-""")  # fmt: skip
+""")
     run_train(*argv, "--dataroot", strips, "--dataset_mode", "aligned", "--n_epochs", "2")
     run_on("--n_epochs", "4")
     lines = Path("checkpoints/experiment_name/loss_log.jsonl").read_text().splitlines()
@@ -117,7 +117,7 @@ class SpareModel(TemplateModel):
         with torch.no_grad():
             self.forward()
         assert self.training != self.opt.eval
-""")  # fmt: skip
+""")
     run_train(*argv, "--dataroot", strips, "--dataset_mode", "aligned")
     assert (Path("checkpoints/experiment_name/loss_log.jsonl")).stat().st_size > 0
     for more in ((), ("--eval",)):
@@ -132,13 +132,13 @@ class WarpModel(Pix2PixModel):
         return self.backward_warp(super().generator_loss())
     def backward_warp(self, loss):
         return loss
-""")  # fmt: skip
+""")
     plugin("calls", """
 class CallsModel(CycleGANModel):
     def optimize_parameters(self):
         self.forward()
         self.backward_G()
-""")  # fmt: skip
+""")
     train_options("--model", "warp", "--plugin_dir", ".", "--dataroot", "x")
     with pytest.raises(UsageError, match="CallsModel calls backward_G, which CycleGANModel does not have"):
         find_model_using_name("calls")
@@ -156,7 +156,7 @@ class DistModel(TemplateModel):
     def optimize_parameters(self):
         self.forward()
         self.minimize("G", self.record(Dist=(self.fake_B - self.real_B).abs().mean()))
-""")  # fmt: skip
+""")
     model = run_train(*argv, "--dataroot", strips, "--dataset_mode", "aligned", "--lr_policy", "plateau")
     assert model.metric > 0.01
 
@@ -261,7 +261,7 @@ def test_weights_of_a_related_family_are_told_in_one_line(domains):
 
 
 @pytest.mark.parametrize("argv", [("--lr", "-1"), ("--lr", "nan"), ("--beta1", "2"), ("--init_gain", "-1"),
-                                  ("--model", ":X"), ("--model", ".foo:X")])  # fmt: skip
+                                  ("--model", ":X"), ("--model", ".foo:X")])
 def test_numbers_and_names_out_of_bounds(argv):
     with pytest.raises(UsageError):
         train_options("--model", "pix2pix", "--dataroot", "x", *argv)

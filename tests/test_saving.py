@@ -57,9 +57,9 @@ def test_saves_by_the_clock_and_on_sigusr1(strips):
 
 def test_only_the_newest_numbered_checkpoints_are_kept(strips):
     run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "3", "--save_epoch_freq", "1", "--keep", "2",
-              "--save_by_iter", "--save_latest_freq", "1")  # fmt: skip
+              "--save_by_iter", "--save_latest_freq", "1")
     assert {path.name for path in RUN.glob("*_net_G.pth")} == {
-        "2_net_G.pth", "3_net_G.pth", "iter_8_net_G.pth", "iter_9_net_G.pth", "latest_net_G.pth"}  # fmt: skip
+        "2_net_G.pth", "3_net_G.pth", "iter_8_net_G.pth", "iter_9_net_G.pth", "latest_net_G.pth"}
 
 
 def test_pruning_leaves_all_else(tmp_path):
@@ -137,7 +137,7 @@ def test_a_folder_that_was_removed_is_a_run_again(strips):
         if self.steps == 4:
             import shutil
             shutil.rmtree(self.save_dir)
-""")  # fmt: skip
+""")
     run_train(*argv, "--dataroot", strips, "--n_epochs", "2")
     run_on("--n_epochs", "3")
     assert (RUN / "latest_state.pth").exists()

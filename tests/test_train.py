@@ -209,7 +209,7 @@ def test_the_exit_code_of_a_signal_tells_which(strips):
     script = [sys.executable, str(ROOT / "train.py"), "--model", "pix2pix", "--dataroot", strips, *TINY]
     process = subprocess.Popen([*script, "--n_epochs", "100000", "--num_threads", "2"], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)  # fmt: skip
+                               start_new_session=True)
     while not process.stdout.readline().startswith("end of epoch"):
         pass
     os.killpg(process.pid, signal.SIGTERM)  # as a batch system does, to the data workers too

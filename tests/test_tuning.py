@@ -90,7 +90,7 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
         for ours_grad, theirs_grad in zip(torch.autograd.grad(found.square().sum(), ours.parameters()),
                                           torch.autograd.grad(wanted.square().sum(), theirs.parameters()),
-                                          strict=True):  # fmt: skip
+                                          strict=True):
             torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
 
 

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of models, data or options."""
+"""Helpers that import nothing of models, data or options, but for the commands `python -m util...`."""

@@ -97,7 +97,7 @@ def gathered(value: Any) -> list[Any]:
     return values or []
 
 
-def largest(values: Iterable[float]) -> list[float]:
+def all_max(values: Iterable[float]) -> list[float]:
     """Of each number the largest among all processes."""
     vector = torch.tensor(list(values), dtype=torch.float64)
     if world_size() > 1:
@@ -105,14 +105,14 @@ def largest(values: Iterable[float]) -> list[float]:
     return vector.tolist()
 
 
-def add_up(tensor: Tensor) -> Tensor:
+def all_sum(tensor: Tensor) -> Tensor:
     """Replace a tensor by the sum over all processes."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
-def spread(tensors: Iterable[Tensor]) -> None:
+def broadcast(tensors: Iterable[Tensor]) -> None:
     """Give all processes the main one's values."""
     if world_size() > 1:
         for tensor in tensors:
@@ -122,7 +122,7 @@ def spread(tensors: Iterable[Tensor]) -> None:
 
 
 @torch.no_grad()
-def average(gradients: list[Tensor]) -> None:
+def average_gradients(gradients: list[Tensor]) -> None:
     """Replace gradients by their mean over the images of all processes: each has the mean over its own."""
     if world_size() == 1:
         return
@@ -133,7 +133,7 @@ def average(gradients: list[Tensor]) -> None:
         bucket.append(gradient)
         last = i + 1 == len(gradients) or gradients[i + 1].dtype != gradient.dtype
         if last or sum(g.numel() for g in bucket) >= BUCKET:
-            flat = add_up(torch.cat([g.reshape(-1) for g in bucket]))
+            flat = all_sum(torch.cat([g.reshape(-1) for g in bucket]))
             for g, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 g.copy_(part.view_as(g))
             bucket = []
@@ -145,7 +145,7 @@ class _TotalOf(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.share = share.step
-        return add_up(x.clone())
+        return all_sum(x.clone())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

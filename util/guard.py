@@ -48,7 +48,7 @@ class Guard:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not parameters:
             return
-        distributed.average([p.grad for p in parameters])
+        distributed.average_gradients([p.grad for p in parameters])
         norm = get_total_norm([p.grad for p in parameters])
         bad = ~norm.isfinite()
         self._step.append(bad)

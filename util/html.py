@@ -14,7 +14,7 @@ STYLE = """
 body { font: 14px system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }
 h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin: 1.4em 0 .3em }
 .row { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0 }
-figcaption { color: #666; padding-top: 2px } img { display: block; image-rendering: auto; background: #eee }
+figcaption { color: #666; padding-top: 2px } img { display: block; background: #eee }
 .chart { border: 1px solid #ddd } .chart text { font: 11px system-ui, sans-serif; fill: #555 }
 .chart polyline { fill: none; stroke-width: 1.3 } .note { margin: .2em 0; color: #a33 }
 table { border-collapse: collapse; margin: .8em 0 }
@@ -37,7 +37,7 @@ class HTML:
     """`<web_dir>/index.html` and `<web_dir>/images`; everything written is escaped."""
 
     def __init__(self, web_dir: str | Path, title: str):
-        self.web_dir, self.title = Path(web_dir), title
+        self.web_dir = Path(web_dir)
         self.img_dir = self.web_dir / "images"
         self.img_dir.mkdir(parents=True, exist_ok=True)
         self.doc = dominate.document(title=title)

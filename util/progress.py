@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from util.distributed import add_up, is_main
+from util.distributed import all_sum, is_main
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Progress:
     learning_rate: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)  # of models.validation.best_of
     means: "Means" = field(default_factory=lambda: Means())  # of the losses of this epoch
-    _batch: int = 0
+    _step: int = 0
     _since: dict[str, float] = field(default_factory=lambda: {"images": 0, "time": 0.0, "data": 0.0})
 
     def batches(self, loader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -43,14 +43,14 @@ class Progress:
 
     def advance(self, images: int) -> None:
         """A step with so many images is done."""
-        self._batch = images
+        self._step = images
         self.iters += images
         self.total_iters += images
         self._since["images"] += images
 
     def due(self, every: int) -> bool:
         """Whether the last step reached a multiple of `every` images, for any batch size."""
-        return self.total_iters // every > (self.total_iters - self._batch) // every
+        return self.total_iters // every > (self.total_iters - self._step) // every
 
     def lap(self) -> None:
         """Set `time` and `data` to the means since the last call."""
@@ -101,7 +101,7 @@ class Means:
 
     def state(self) -> list[tuple[list[str], list[list[float]]]]:
         """Plain values, for a resumed run; of all processes together."""
-        return [(list(names), add_up(table.clone()).tolist()) for names, table in self._tables.items()]
+        return [(list(names), all_sum(table.clone()).tolist()) for names, table in self._tables.items()]
 
     def read(self) -> dict[str, float]:
         """The mean of each name."""

@@ -22,7 +22,7 @@ def run_folder(opt) -> Path:
 
 
 def checkpoint_tag(opt) -> str:
-    """What --load_iter and --epoch name: `iter_N`, `latest` or an epoch."""
+    """What --load_iter and --epoch name: `iter_N`, `latest`, `best` or an epoch."""
     return f"iter_{opt.load_iter}" if opt.load_iter > 0 else str(opt.epoch)
 
 

@@ -40,7 +40,7 @@ class Saver:
         self._tried = time.monotonic()
         return self.error is None
 
-    def insist(self, seconds: float, stop: Callable[[], object] = bool) -> None:
+    def insist(self, seconds: float, stop: Callable[[], object] = lambda: False) -> None:
         """Save, and try again for so long or until `stop`; raises UsageError when it can't be done."""
         end = time.monotonic() + seconds
         while not self.attempt():

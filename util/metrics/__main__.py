@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from data.aligned_dataset import by_stem
-from data.image_folder import contents, make_dataset
+from data.image_folder import list_images
 from data.reading import read_image
 from util.cli import OneLineParser, run
 from util.device import pick_device
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if opt.plugin_dir:
         add_plugin_dir(opt.plugin_dir, "util.metrics")
     scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
-    outputs, truths = (images_by_stem(folder) for folder in (opt.outputs, opt.truths))
+    outputs, truths = (by_stem(folder, list_images(folder)) for folder in (opt.outputs, opt.truths))
     compare(scores, outputs, truths, opt.range)
     figures = scores.figures()
     if not figures:
@@ -57,14 +57,6 @@ def main(argv: Sequence[str]) -> int:
     if opt.output:
         write_metrics(opt.output, figures, scores.rows, outputs=opt.outputs, truths=opt.truths)
     return 0
-
-
-def images_by_stem(folder: str) -> dict[str, str]:
-    """Path below the folder without its ending -> file; raises UsageError without any image."""
-    paths = make_dataset(folder)
-    if not paths:
-        raise UsageError(f"no image in {folder}: {contents(folder)}")
-    return by_stem(folder, paths)
 
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:

@@ -21,7 +21,7 @@ RESAMPLES, SET_RESAMPLES = 1000, 20
 
 
 class Figure(NamedTuple):
-    """A metric of n images, and the middle 95 percent of what resampled images give (Efron 1979)."""
+    """A metric of n images, and the interval that holds 95 percent of what resampled images give (Efron 1979)."""
 
     value: float
     low: float
@@ -66,13 +66,13 @@ class Scores:
                 notice(f"metric {name}", f"{left_out}: left out, {error}")
         self.metrics = [metric for metric in metrics if not metric.needs or metric.needs in self.networks]
         self.device = device
-        self.reference: dict[str, Tensor] = {}         # "fake_B/fid" -> features of the real images, kept by `clear`
+        self._kept: dict[str, Tensor] = {}             # "fake_B/fid" -> features of the real images, kept by `clear`
         self._references: dict[str, list[tuple[str, Tensor]]] = {}
         self.clear()
 
     def clear(self) -> None:
         """Forget the outputs, not the real images: they are the same the next time."""
-        self.reference, self._references = self._all_references(), {}
+        self._kept, self._references = self._all_references(), {}
         self._features: dict[str, list[tuple[str, Tensor]]] = {}
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
 
@@ -104,7 +104,7 @@ class Scores:
                       pictures: Tensor) -> None:
         for metric in self.metrics:
             key = f"{name}/{metric.name}"
-            if metric.features is not None and not (kept is self._references and key in self.reference):
+            if metric.features is not None and not (kept is self._references and key in self._kept):
                 features = self._apply(metric, metric.features, pictures).cpu()
                 kept.setdefault(key, []).extend(zip(images, features, strict=True))
 
@@ -125,7 +125,7 @@ class Scores:
                 for table in kept)
 
     def _all_references(self) -> dict[str, Tensor]:
-        return self.reference | {key: in_order(features) for key, features in self._references.items()}
+        return self._kept | {key: in_order(features) for key, features in self._references.items()}
 
     def figures(self) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure over all images."""

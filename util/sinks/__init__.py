@@ -1,4 +1,4 @@
-"""Where a training is seen: each sink has the verbs `scalars`, `images` and `close`."""
+"""Where a training is seen: each sink has the verbs `scalars`, `metrics`, `note`, `images`, `close`."""
 
 import contextlib
 import copy
@@ -66,12 +66,6 @@ class Sinks:
         """Close them all, in order."""
         for sink in self.sinks:
             sink.close()
-
-    def __enter__(self) -> "Sinks":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
 
 
 class Background(Sink):
