@@ -10,6 +10,7 @@ from networks import DISCRIMINATORS, GENERATORS, NORMS, define_D, define_G
 from networks.architecture import describe, differences
 from networks.inference import translating
 from networks.layers import INIT_TYPES, Tanh, get_norm_layer, init_weights
+from networks.tuning import tune
 from networks.unet import UnetGenerator
 from util.errors import UsageError
 from util.registry import Registry
@@ -184,6 +185,13 @@ def test_evaluation_uses_running_statistics():
 
 
 def test_saturated_outputs_have_a_gradient_in_bf16():
+    """Also of a network that was written with torch's own layer."""
+    slope = 1 - math.tanh(4) ** 2
     x = torch.full((1,), 4.0, dtype=torch.bfloat16, requires_grad=True)
     Tanh()(x).sum().backward()
-    assert x.grad.item() == pytest.approx(1 - math.tanh(4) ** 2, rel=0.01)
+    assert x.grad.item() == pytest.approx(slope, rel=0.01)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Tanh())
+    torch.nn.init.ones_(net[0].weight), torch.nn.init.zeros_(net[0].bias)
+    tune(net, torch.bfloat16, channels_last=False, recompute=False)
+    net(torch.full((1, 1, 1, 1), 4.0)).sum().backward()
+    assert net[0].bias.grad.item() == pytest.approx(slope, rel=0.01)
