@@ -74,11 +74,11 @@ def train(opt) -> BaseModel:
                 tell(f"run {opt.name} stopped early, its best epoch is {progress.best['epoch'] or 'none'}; a larger "
                      f"--patience goes on")
                 return model
-            from_main(lambda: prepare_folder(opt, model))
             held_out = create_validation_dataset(opt, loader.dataset)
             if opt.patience and not held_out:
                 raise UsageError("--patience counts validations, and there are none")
             validation = held_out and Validation(opt, model, held_out)
+            from_main(lambda: prepare_folder(opt, model))  # only now: what is refused above moves no earlier run
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
                  f"process {os.getpid()}{others}, {model.save_dir}")

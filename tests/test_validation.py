@@ -326,8 +326,10 @@ def test_the_metric_that_is_followed_is_computed(with_val, monkeypatch):
 
 
 def test_patience_needs_images_to_validate_on(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips)
     with pytest.raises(UsageError, match="--patience counts validations, and there are none"):
         run_train("--model", "pix2pix", "--dataroot", strips, "--patience", 1)
+    assert (RUN / "latest_net_G.pth").exists()  # what is refused moves no earlier run aside
 
 
 OLD_DATASET = """
