@@ -8,7 +8,7 @@ from typing import Any
 from networks.architecture import describe
 from util import checkpoint
 from util.errors import UsageError
-from util.files import atomic, inside
+from util.files import atomic, inside, read_json
 from util.notices import notice
 from util.run_files import RECORD, checkpoint_tag, network_file, network_files, run_folder
 
@@ -33,14 +33,10 @@ def _plain(value: Any) -> Any:
 
 def read_record(checkpoints_dir: str, name: str) -> dict[str, dict]:
     """{"options": ..., "networks": ...} of a run; empty without a record, UsageError for a damaged one."""
-    path = inside(checkpoints_dir, name, "--name") / RECORD
-    if not path.exists():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+    def parts(record: dict) -> dict[str, dict]:
         return {"options": dict(record["options"]), "networks": dict(record["networks"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); remove it to go on without it") from error
+
+    return read_json(inside(checkpoints_dir, name, "--name") / RECORD, parts, "remove it to go on without it")
 
 
 def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Files that are whole or not there, and paths that stay where they belong."""
 
+import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from util.errors import UsageError
 
@@ -31,6 +32,16 @@ def atomic(path: str | Path, mode: str = "w", lasting: bool = True) -> Iterator[
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def read_json(path: Path, parse: Callable[[Any], dict], remedy: str) -> dict:
+    """What `parse` makes of a file of ours, {} without one; raises UsageError with the remedy for a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def remove_unfinished(folder: str | Path) -> None:

@@ -3,7 +3,6 @@
 Options that differ, curves over each other, the metrics of test.py, and the same test images side by side.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from dominate import tags
 from options.record import read_record
 from util.cli import OneLineParser, run
 from util.errors import UsageError
-from util.files import inside
+from util.files import inside, read_json
 from util.html import HTML
 from util.metrics.report import read_figures, table
 from util.notices import say, tell
@@ -105,15 +104,10 @@ def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -
 
 def read_pictures(folder: Path) -> dict[str, dict[str, str]]:
     """Image -> visual -> picture below `images`, as test.py has left them in a folder, empty without any."""
-    path = folder / PICTURES
-    if not path.is_file():
-        return {}
-    try:
-        images = json.loads(path.read_text(encoding="utf-8"))
-        return {image: {label: files[0] for label, files in visuals.items()}
-                for image, visuals in images.items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); test.py writes it again") from error
+    def shown(images: dict) -> dict[str, dict[str, str]]:
+        return {image: {label: files[0] for label, files in visuals.items()} for image, visuals in images.items()}
+
+    return read_json(folder / PICTURES, shown, "test.py writes it again")
 
 
 if __name__ == "__main__":

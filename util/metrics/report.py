@@ -7,8 +7,7 @@ from typing import Any
 
 from dominate import tags
 
-from util.errors import UsageError
-from util.files import atomic
+from util.files import atomic, read_json
 from util.metrics.scores import Figure
 
 JSON, CSV = "metrics.json", "metrics.csv"
@@ -37,14 +36,10 @@ def remove_metrics(folder: str | Path) -> None:
 
 def read_figures(folder: str | Path) -> dict[str, Figure]:
     """The figures of a folder of results, empty without any; raises UsageError for a damaged file."""
-    path = Path(folder) / JSON
-    if not path.is_file():
-        return {}
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-        return {key: Figure(**figure) for key, figure in figures.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); test.py --metrics writes it again") from error
+    def figures(content: dict) -> dict[str, Figure]:
+        return {key: Figure(**figure) for key, figure in content["figures"].items()}
+
+    return read_json(Path(folder) / JSON, figures, "test.py --metrics writes it again")
 
 
 def table(runs: dict[str, dict[str, Figure]]) -> tags.table:
