@@ -4,7 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from networks.architecture import differences
 from networks.inference import translating
 from networks.layers import check_size
 from util import checkpoint
+from util.device import one_core
 from util.distributed import from_main, gathered, rank, world_size
 from util.errors import UsageError, one_line
 from util.guard import fuse
@@ -75,6 +76,8 @@ class BaseModel(nn.Module, ABC):
         self.micro_batch = MicroBatch()
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         self.average: WeightAverage | None = None  # with --ema
+        self.compiled = False              # whether networks are
+        self.takes_one_core = False        # whether an image of the input is best translated on one core
 
     # What a plugin writes.
 
@@ -154,6 +157,7 @@ class BaseModel(nn.Module, ABC):
             execution.tell_memory(self, opt)
         self.to(self.device)
         compiled = execution.prepare(self, opt)
+        self.compiled = bool(compiled)
         if self.isTrain:
             self.schedulers = [get_scheduler(optimizer, opt) for optimizer in self.named_optimizers().values()]
             for optimizer in self.named_optimizers().values():
@@ -170,6 +174,7 @@ class BaseModel(nn.Module, ABC):
     def take(self, batch: dict[str, Any]) -> None:
         """Make a batch the input, with its files also for a plugin that does not set `image_paths`."""
         self.image_paths = batch.get("A_paths", [])
+        self.takes_one_core = execution.takes_one_core(self, batch)
         self.set_input(batch)
 
     def eval(self) -> "BaseModel":
@@ -179,7 +184,9 @@ class BaseModel(nn.Module, ABC):
     def test(self) -> None:
         """Translate the input: the same image gives the same result, whatever the batch and the order."""
         seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths or [""]]
-        with torch.no_grad(), translating(self, seeds, self.device, evaluate=getattr(self.opt, "eval", False)):
+        evaluate = getattr(self.opt, "eval", False)
+        cores = one_core() if self.takes_one_core and torch.get_num_threads() > 1 else nullcontext()
+        with torch.no_grad(), cores, translating(self, seeds, self.device, evaluate, self.compiled):
             self.forward()
             self.compute_visuals()
 

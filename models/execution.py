@@ -1,6 +1,7 @@
 """How a model runs on the hardware at hand: precision, memory layout, compilation, and what it takes of memory."""
 
 import inspect
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from util.memory import GIB, LESS_MEMORY, free_memory
 from util.notices import notice, tell
 
 COMPILING_PAYS = {True: 300, False: 1000}  # training or not: images of 256x256, with 64 channels in the first layer
+ONE_CORE = 512 * 512  # pixels of an image up to which a core each for several is quicker than all cores for each
 
 
 def prepare(model, opt) -> list[nn.Module]:
@@ -46,11 +48,19 @@ def prepare(model, opt) -> list[nn.Module]:
 
 
 def _repays(model, opt) -> bool:
-    """Whether compiling is asked for, or saves more time than it takes."""
-    if opt.compile != "auto" or model.planned_size is None:
+    """Whether compiling is asked for, or saves more time than it takes; not where images take one core each."""
+    if opt.compile != "auto" or model.planned_size is None or (model.device.type == "cpu" and not model.isTrain):
         return opt.compile == "on"
     width, height = model.planned_size
     return model.planned_images * width * height / 256 ** 2 * opt.ngf / 64 >= COMPILING_PAYS[model.isTrain]
+
+
+def takes_one_core(model, batch: dict[str, Any]) -> bool:
+    """Whether the images of a batch are translated on one core each: small ones, on a CPU, by eager networks."""
+    if model.device.type != "cpu" or (model.compiled and not model.opt.isTrain):
+        return False
+    images = (value for value in batch.values() if torch.is_tensor(value) and value.dim() == 4)
+    return all(image.shape[-2] * image.shape[-1] <= ONE_CORE for image in images)
 
 
 def _refuse_own_steps(model, opt, precision: torch.dtype | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from models.base_model import BaseModel
+from models.translation import translated
 from util.distributed import from_main, gathered
 from util.errors import UsageError
 from util.images import ValueRange
@@ -78,10 +79,8 @@ class Validation:
         self.scores.clear()
         averaged = self.model.average.in_place() if self.model.average else nullcontext()
         with as_tested(self.model), averaged:
-            for batch in self.loader:
-                self.model.take(batch)
-                self.model.test()
-                add_translations(self.scores, self.model, self.model.get_image_paths())
+            for model in translated(self.model, self.loader, lambda model, _: model):
+                add_translations(self.scores, model, model.get_image_paths())
                 each()
         for part in gathered(self.loader.errors):
             for path, error in part.items():
@@ -94,7 +93,9 @@ class Validation:
 def as_tested(model: BaseModel) -> Iterator[None]:
     """Inside the block, `model.test()` makes of an image what test.py does; afterwards, nothing has changed."""
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)
-    eager = torch.compiler.set_stance("force_eager")  # what is compiled was compiled for training
+    eager = nullcontext()
+    if model.compiled:
+        eager = torch.compiler.set_stance("force_eager")  # it was compiled for training
     with undisturbed(model), weights_stay_cast, eager:
         model.isTrain = False
         yield

@@ -1,6 +1,7 @@
 """How a network runs: precision, memory layout, recomputation, compilation; weights and keys stay as they are."""
 
 import contextlib
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -92,9 +93,22 @@ def compilable(net: nn.Module, device: torch.device) -> bool:
     return device.type in getattr(net, "compiles_on", everywhere)
 
 
+class Compiled:
+    """A part of a network, compiled; a deep copy of it is the part again."""
+
+    def __init__(self, part: Callable):
+        self.part, self._compiled = part, torch.compile(part, dynamic=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compiled(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable:
+        return copy.deepcopy(self.part, memo)
+
+
 def compile_parts(net: nn.Module) -> None:
     """Compile each part by itself: parts of one kind share the result, so it takes seconds; call it before `tune`."""
-    _wrap_parts(net, lambda part: torch.compile(part, dynamic=False))
+    _wrap_parts(net, Compiled)
 
 
 def times(net: nn.Module, x: Tensor) -> tuple[float, float, float]:

@@ -1,6 +1,8 @@
 """Which device to compute on, and how precisely."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -37,6 +39,17 @@ def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.devi
     if picked.type == "cuda" and picked.index is not None:
         torch.cuda.set_device(picked)  # else threads that pin memory would also use the first
     return ([picked.index or 0] if picked.type == "cuda" else []), picked
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Inside the block, what this thread computes on the CPU takes one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 AMP = ("auto", "off", "bf16", "fp16")

@@ -1,0 +1,144 @@
+"""Several images at once give what one after the other gives."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from conftest import equal, model_file, train_options, weights
+from torch import nn
+
+from models import create_model
+from models.execution import ONE_CORE, takes_one_core
+from models.translation import translated
+from networks import define_G
+from networks.tuning import Compiled, compile_parts
+
+PIX2PIX = ("--model", "pix2pix", "--norm", "batch", "--dataroot", "x")
+CYCLE = ("--model", "cycle_gan", "--netG", "resnet_6blocks", "--no_dropout", "--dataroot", "x")
+
+
+@pytest.fixture
+def cores():
+    """Set how many there are for this test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def batches(count=6, size=64):
+    """One pair each; every other image is larger."""
+    for i in range(count):
+        shape = (1, 3, size, size * (1 + i % 2))
+        A, B = (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (i, 99 - i))
+        yield {"A": A, "B": B, "A_paths": [f"{i}.png"], "B_paths": [f"{i}.png"]}
+
+
+def made(argv):
+    opt = train_options(*argv)
+    model = create_model(opt)
+    model.setup(opt)
+    return model
+
+
+def fakes(model, **kwargs):
+    return list(translated(model, batches(**kwargs), lambda model, batch: (model.get_image_paths(), model.fake_B)))
+
+
+@pytest.mark.parametrize("more", [PIX2PIX, CYCLE, (*PIX2PIX, "--amp", "bf16")])
+def test_the_number_of_cores_changes_no_bit(more, cores):
+    """Also with batch norm and dropout, whose layers know the seeds of one batch at a time."""
+    model = made(more)
+    before = weights(model)
+    results = []
+    for count in (1, 2, 3):
+        cores(count)
+        results.append(fakes(model))
+        assert torch.get_num_threads() == count
+    for found in results:
+        assert [paths for paths, _ in found] == [[f"{i}.png"] for i in range(6)]
+        assert equal([fake for _, fake in found], [fake for _, fake in results[0]])
+    assert equal(weights(model), before)
+    assert not hasattr(model, "fake_B")
+
+
+def test_copies_work_side_by_side(cores):
+    """Two images at once are inside the network, after the first one alone."""
+    cores(2)
+    model, both, calls = made(PIX2PIX), threading.Barrier(2, timeout=60), []
+
+    def meet(module, args):
+        calls.append(threading.get_ident())
+        if len(calls) > 1:
+            both.wait()
+
+    model.netG.register_forward_pre_hook(meet)
+    assert len(fakes(model, count=5)) == 5
+    assert len(set(calls)) == 3
+
+
+@pytest.mark.parametrize(("body", "told"), [
+    ("    def setup(self, opt):\n        super().setup(opt)\n        self.locks = [__import__('threading').Lock()]\n",
+     "can't be copied"),
+    ("    def forward(self):\n        super().forward()\n        self.fake_B = self.fake_B + torch.randn(1)\n", ""),
+])
+def test_a_plugin_that_needs_an_order_has_it(cores, capsys, body, told):
+    """One that can't be copied, and one that draws numbers."""
+    argv = (*model_file("ordered", "Pix2Pix", body), "--dataroot", "x")
+    model, results = made(argv), []
+    for count in (1, 2):
+        cores(count)
+        torch.manual_seed(5)
+        results.append([fake for _, fake in fakes(model)])
+    assert equal(*results)
+    assert told in capsys.readouterr().err
+
+
+def test_networks_in_a_list_are_copied_too(cores):
+    body = "    def __init__(self, opt):\n        super().__init__(opt)\n        self.stages = [self.netG]\n" \
+           "    def forward(self):\n        self.fake_B = self.stages[0](self.real_A)\n"
+    model = made((*model_file("listed", "Pix2Pix", body), "--norm", "batch", "--dataroot", "x"))
+    results = []
+    for count in (1, 2):
+        cores(count)
+        results.append([fake for _, fake in fakes(model)])
+    assert equal(*results)
+
+
+def test_large_images_have_all_cores(cores):
+    cores(2)
+    model, side, seen = made(PIX2PIX), int(ONE_CORE ** 0.5), []
+    assert takes_one_core(model, {"A": torch.empty(8, 3, side, side)})
+    model.netG.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    model.netG.forward = lambda x: x
+    for size, expected in ((side // 2, 1), (side, 2)):
+        seen.clear()
+        fakes(model, count=4, size=size)  # of which half are twice as wide
+        assert seen[:2] == [1, expected]
+
+
+def test_what_use_raises_is_raised(cores):
+    cores(2)
+
+    def use(model, batch):
+        raise KeyError(batch["A_paths"][0])
+
+    with pytest.raises(KeyError, match=r"0\.png"):
+        list(translated(made(CYCLE), batches(), use))
+
+
+def test_a_copy_of_a_compiled_network_is_the_network_it_was(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda part, **_: part)
+    net = define_G(3, 3, 4, "resnet_6blocks", "instance")
+    x = torch.rand(1, 3, 32, 32)
+    expected = net(x)
+    compile_parts(net)
+    assert isinstance(net.encode, Compiled)
+    twin = copy.deepcopy(net)
+    assert not any(isinstance(value, Compiled) for module in twin.modules() for value in vars(module).values())
+    with torch.no_grad():
+        next(twin.parameters()).zero_()
+    assert torch.equal(net(x), expected)
+    assert not torch.equal(twin(x), expected)
+    assert isinstance(twin.encode.__self__, nn.Module)
+    assert twin.encode.__self__ is twin
