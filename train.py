@@ -1,13 +1,10 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from itertools import islice
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -15,64 +12,36 @@ from data import create_dataset, create_validation_dataset
 from data.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
-from models.base_model import MicroBatch
-from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from models.fine_tuning import init_from
-from models.validation import Validation, as_tested, best_of, follow
+from models.training import Training
+from models.validation import Validation
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
-from util.distributed import all_max, broadcast, from_main, is_main, joined, rank, share, world_size
-from util.errors import UsageError, one_line
+from util.distributed import broadcast, from_main, is_main, joined, rank, world_size
+from util.errors import UsageError
 from util.files import remove_unfinished
-from util.guard import Guard
-from util.health import Health
-from util.images import tensor2im
 from util.lock import RunLock
 from util.memory import LESS_MEMORY, explained, keep_freed_memory, peak
-from util.notices import notice, say, tell
-from util.progress import Means, Progress
-from util.run_files import RECORD, checkpoint_tag, move_aside, prune
-from util.saver import Saver
+from util.notices import notice, tell
+from util.progress import Progress
+from util.run_files import checkpoint_tag, move_aside
 from util.seed import derive, seed_all
-from util.signals import Signals, Stopped, ignore_save_requests
-from util.sinks import Sinks
+from util.signals import ignore_save_requests
 from util.sinks.make import make_sinks
-from util.stall import Watchdog, report_stall
-
-WAITED_LONG = 5  # seconds of an epoch
 
 
 def train(opt) -> BaseModel:
     """Train from the options, or go on where the run stopped; always leaves `latest`."""
     seed_all(opt.seed)
     with closing(create_dataset(opt)) as loader:
-        model = create_model(opt)
-        if rank():
-            seed_all(derive(opt.seed, rank()))  # the weights are drawn; dropout and pools differ between processes
-        model.paired = loader.dataset.paired
-        model.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
-        if size := trained_size(opt):
-            model.check_size(*size)
-            model.planned_size = size
-            torch.backends.cudnn.benchmark = True  # the quickest of its algorithms, found once for the one size
+        model = make_model(opt, loader)
         with RunLock(model.save_dir) if is_main() else nullcontext():
-            model.setup(opt)
-            model.restore_schedulers()
-            if opt.init_from:
-                from_main(lambda: init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt)))
-            broadcast(tensor for net in model.networks().values() for tensor in (*net.parameters(), *net.buffers()))
-            if model.average and not model.average.steps:
-                model.average.restart()  # from these weights
+            set_up(opt, model)
             progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
             last = opt.n_epochs + opt.n_epochs_decay
-            if progress.epoch > last:
-                tell(f"run {opt.name} is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a "
-                     f"larger --n_epochs goes on")
-                return model
-            if opt.patience and progress.best.get("worse", 0) >= opt.patience:
-                tell(f"run {opt.name} stopped early, its best epoch is {progress.best['epoch'] or 'none'}; a larger "
-                     f"--patience goes on")
+            if reason := finished(opt, progress, last):
+                tell(f"run {opt.name} {reason}")
                 return model
             held_out = create_validation_dataset(opt, loader.dataset)
             if opt.patience and not held_out:
@@ -85,9 +54,43 @@ def train(opt) -> BaseModel:
             done = (progress.epoch - 1) * len(loader) + progress.iters
             with tqdm(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
                     closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:
-                Training(opt, loader, model, progress, bar, sinks, validation).run()
+                Training(opt, loader, model, progress, bar, sinks, validation, lambda: record(opt, model)).run()
             tell(f"memory: {peak()}")
     return model
+
+
+def make_model(opt, loader: Loader) -> BaseModel:
+    """The model of the options, told what it will be trained on."""
+    model = create_model(opt)
+    if rank():
+        seed_all(derive(opt.seed, rank()))  # the weights are drawn; dropout and pools differ between processes
+    model.paired = loader.dataset.paired
+    model.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
+    if size := trained_size(opt):
+        model.check_size(*size)
+        model.planned_size = size
+        torch.backends.cudnn.benchmark = True  # the quickest of its algorithms, found once for the one size
+    return model
+
+
+def set_up(opt, model: BaseModel) -> None:
+    """Give the model the weights that it starts from, the same in all processes."""
+    model.setup(opt)
+    model.restore_schedulers()
+    if opt.init_from:
+        from_main(lambda: init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt)))
+    broadcast(tensor for net in model.networks().values() for tensor in (*net.parameters(), *net.buffers()))
+    if model.average and not model.average.steps:
+        model.average.restart()  # from these weights
+
+
+def finished(opt, progress: Progress, last: int) -> str:
+    """Why there is nothing left to train, or nothing."""
+    if progress.epoch > last:
+        return f"is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a larger --n_epochs goes on"
+    if opt.patience and progress.best.get("worse", 0) >= opt.patience:
+        return f"stopped early, its best epoch is {progress.best['epoch'] or 'none'}; a larger --patience goes on"
+    return ""
 
 
 def prepare_folder(opt, model: BaseModel) -> None:
@@ -103,286 +106,6 @@ def prepare_folder(opt, model: BaseModel) -> None:
 def record(opt, model: BaseModel) -> None:
     """Write down what a test or a resume needs to know."""
     write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
-
-
-class Training:
-    """The loop: epochs of steps, and what happens between two of them."""
-
-    def __init__(self, opt, loader: Loader, model: BaseModel, progress: Progress, bar: tqdm, sinks: Sinks,
-                 validation: Validation | None = None):
-        self.opt, self.loader, self.model, self.validation = opt, loader, model, validation
-        self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
-        self.bar, self.sinks = bar, sinks
-        self.signals = Signals()
-        self.health = Health(opt.gan_mode, self.note)
-        self.saver = Saver(self.save, opt.save_minutes)
-        statistics = [b for net in model.networks().values() for b in net.buffers() if b.is_floating_point()]
-        self.guard = Guard(opt.grad_clip, statistics)
-        reason = "--cuda_graph off" if opt.cuda_graph == "off" else why_not(model, opt, world_size())
-        self.captured = None if reason else CapturedStep(model, self.guard, cuda_graph)
-        if reason and opt.cuda_graph == "on":
-            notice("cuda graph", f"--cuda_graph on: steps are not captured, {reason}")
-        self.restored_at = -1  # steps taken when the weights were last restored
-        self.in_step = False
-        self.files: list[str] = []  # of the last step
-        self.watch = Watchdog(opt.stall_minutes * 60, self.report_stall)
-        if world_size() == 1:  # several stop together, after a step
-            loader.workers.while_waiting = self.signals.check
-
-    def run(self) -> None:
-        """Train to the end of the last epoch."""
-        with self.signals, self.guard, self.watch:
-            if self.opt.continue_train and not self.model.progress:  # from networks: a resume must not find what was
-                self.saver.attempt()
-            try:
-                while self.progress.epoch <= self.last:
-                    self.epoch()
-            except (UsageError, Stopped) as reason:
-                together = world_size() == 1 or isinstance(reason, Stopped)
-                if self.progress.total_iters and not self.in_step and together:
-                    self.saver.insist(seconds=10)
-                raise
-            if self.saver.error:
-                self.watch.pause()
-                self.saver.insist(self.opt.save_minutes * 60, stop=lambda: self.signals.stop)
-
-    def epoch(self) -> None:
-        """Train from where the progress stands to the end of its epoch."""
-        self.loader.set_epoch(self.progress.epoch, self.progress.iters)
-        self.bar.set_description(f"epoch {self.progress.epoch} / {self.last}", refresh=False)
-        for batches in grouped(self.progress.batches(self.loader), self.opt.accumulate):
-            self.step(batches)
-            self.watch.beat()
-            self.agree()
-            self.show()
-            self.save_if_due()
-            if self.stop:
-                raise Stopped(self.stop)
-        self.end_epoch()
-
-    def step(self, batches: list[dict[str, Any]]) -> None:
-        """One step of each optimizer, on one batch or --accumulate of them; what fails inside can't be taken back."""
-        self.in_step = True
-        model, (mine, everyone) = self.model, self.count(batches)
-        share.step = sum(mine) / sum(everyone)
-        for i, batch in enumerate(batches):
-            share.batch = mine[i] / everyone[i]
-            model.micro_batch = MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
-            self.train_on(batch)
-            self.progress.means.add(model.current_loss_tensors(), share.batch)
-        if model.average:
-            model.average.update()
-        self.files = [path for batch in batches for key in ("A_paths", "B_paths") for path in batch.get(key, [])]
-        self.guard.end_step(self.files)
-        self.progress.advance(sum(everyone))
-        self.bar.update(sum(everyone))
-        self.in_step = False
-
-    def train_on(self, batch: dict[str, Any]) -> None:
-        """One call of `optimize_parameters`, or its replay."""
-        if self.captured is None:
-            self.model.take(batch)
-            self.model.optimize_parameters()
-        else:
-            self.captured(changed_tensors(self.model, lambda: self.model.take(batch)))
-
-    def count(self, batches: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-        """The images of each batch: of this process, and of all; 0 where one only stands in for those that ran out."""
-        size, left = self.opt.batch_size, len(self.loader) - self.progress.iters
-        lefts = [left - i * size * world_size() for i in range(len(batches))]
-        return ([max(0, min(size, left - rank() * size)) for left in lefts],
-                [min(size * world_size(), left) for left in lefts])
-
-    def agree(self) -> None:
-        """What one process was asked for, by a signal or the clock, all of them do."""
-        asked, self.signals.save = self.signals.save, False
-        stop, asked, due = all_max((self.signals.stop, asked, is_main() and self.saver.due()))
-        self.stop, self.asked_to_save, self.time_is_up = int(stop), bool(asked), bool(due)
-
-    def losses(self) -> dict[str, float]:
-        """The last value of each loss, the mean over all images of all processes."""
-        if world_size() == 1:
-            return self.model.get_current_losses()
-        means = Means()
-        means.add(self.model.current_loss_tensors(), share.batch)
-        return means.read()
-
-    def show(self) -> None:
-        """Log losses and make pictures where that is due, in each epoch at least once; waits for the device."""
-        opt, progress = self.opt, self.progress
-        epoch_ends = progress.iters >= len(self.loader)
-        if progress.due(opt.print_freq) or self.guard.due():
-            self.check_numbers()
-        if progress.due(opt.print_freq) or (epoch_ends and len(self.loader) < opt.print_freq):
-            progress.lap()
-            progress.learning_rate = self.model.learning_rate()
-            losses = self.losses()
-            self.sinks.scalars(progress, losses)
-            if is_main():
-                self.health.observe(self.model, losses, progress.total_iters, progress.epoch,
-                                    dict.fromkeys(self.files[:2]))
-        self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
-
-    def check_numbers(self) -> None:
-        """Report steps that were skipped; after too many in a row, go back to the weights of the last save."""
-        guard = self.guard
-        before, files = guard.skipped, guard.read()
-        if guard.skipped > before:
-            for pool in self.model.pools().values():
-                pool.drop_non_finite()
-            say(f"warning: a loss or gradient is not finite; skipped steps: {guard.skipped}, with the files "
-                f"{', '.join(dict.fromkeys(files[:6]))}{', ...' if len(files) > 6 else ''}")
-        if guard.streak >= self.opt.nan_patience:
-            self.restore_weights(f"{guard.streak} steps in a row were not finite")
-
-    def ensure_finite(self) -> None:
-        """Mend or restore what is about to be written."""
-        self.check_numbers()
-        if not self.model.is_finite():
-            self.restore_weights("weights are not finite")
-
-    def restore_weights(self, reason: str) -> None:
-        """Go back to the last save; raises UsageError without one, or when no step was good since the last time."""
-        if self.guard.taken == self.restored_at or not (self.saver.saved or self.model.progress):
-            raise UsageError(f"no step is finite any more, and there is no good save to go back to; a smaller --lr, "
-                             f"--grad_clip 1, or python -m data.check {self.opt.dataroot} may help")
-        say(f"warning: {reason}; the weights of the last save are restored")
-        self.model.restore_weights()
-        if self.captured:
-            self.captured.forget()
-        self.guard.streak, self.restored_at = 0, self.guard.taken
-
-    def report_stall(self) -> None:
-        """Tell where a training that does not go on stands."""
-        name = f"stalled_{rank()}.txt" if rank() else "stalled.txt"
-        report_stall(Path(self.model.save_dir) / name, self.opt.stall_minutes, self.loader.workers.status())
-
-    def end_epoch(self) -> None:
-        """Report the epoch's mean losses, move the learning rate on, save what is due."""
-        model, epoch, means = self.model, self.progress.epoch, self.progress.means.read()
-        generator = [value for name, value in means.items() if name != "D" and not name.startswith("D_")]
-        losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-        unusable = f"; images that can't be used: {len(self.loader.errors)}" if self.loader.errors else ""
-        waiting = self.progress.waiting()
-        tell(f"end of epoch {epoch} / {self.last}: mean {losses}; learning rate {model.learning_rate():.3g}; waiting "
-             f"for data {waiting:.0%} of the time{unusable}")
-        if waiting > 0.2 and self.progress.waited > WAITED_LONG:
-            notice("waiting", f"the steps wait for data {waiting:.0%} of the time; {quicker_data(self.opt)}")
-        figure = sum(generator or means.values()) if means else None
-        model.update_learning_rate(self.validate(figure) if self.validation else figure)
-        self.progress.next_epoch()
-        if epoch % self.opt.save_epoch_freq == 0 or epoch == self.last:
-            self.save_numbered(epoch)
-        self.saver.attempt()
-
-    def note(self, text: str) -> None:
-        """A sentence about the health of the training."""
-        say(text)
-        self.sinks.note(self.progress, text)
-
-    def validate(self, losses: float | None) -> float | None:
-        """Every --val_freq epochs score the model and keep the best; returns what the plateau policy watches.
-
-        That is nothing between validations, and the losses where --best_metric has no figure.
-        """
-        opt, progress = self.opt, self.progress
-        if progress.epoch % opt.val_freq and progress.epoch != self.last:
-            return None
-        self.saver.attempt()  # a validation may take long, and must lose nothing
-        figures = self.validation(self.between_batches)
-        values = {name: figure.value for name, figure in figures.items()}
-        found, better, best = follow(values, opt.best_metric), False, ""
-        if found:
-            progress.best, better = best_of(progress.best, found, progress.epoch)
-            best = f" The best by {found.name}: epoch {progress.best['epoch']}." if progress.best["epoch"] else ""
-        told = "; ".join(f"{name} {figure}" for name, figure in figures.items()) or "no figure"
-        tell(f"validation of epoch {progress.epoch}: {told}.{best}")
-        self.sinks.metrics(progress, values, better)
-        if found is None:
-            there = ", ".join(values) or "there are none"
-            notice("best", f"--best_metric {opt.best_metric} has no figure here ({there}): no best_net_*.pth is kept"
-                           f"{', and --patience stops nothing' if opt.patience else ''}")
-            return losses
-        if better:
-            self.save_numbered("best")
-        if opt.patience and progress.best["worse"] >= opt.patience:
-            tell(f"no better validation {opt.patience} times (--patience): training stops")
-            self.last = progress.epoch
-        return found.cost
-
-    def between_batches(self) -> None:
-        """The training has not stalled; one process alone may stop here."""
-        self.watch.beat()
-        if world_size() == 1:
-            self.signals.check()
-
-    def save_if_due(self) -> None:
-        """Save `latest` by the count of images, by the clock, or because a signal asked."""
-        by_images = self.progress.due(self.opt.save_latest_freq)
-        if by_images and self.opt.save_by_iter:
-            self.save_numbered(f"iter_{self.progress.total_iters}")
-        if (by_images or self.asked_to_save or self.time_is_up) and self.saver.attempt() and self.asked_to_save:
-            tell(f"saved: epoch {self.progress.epoch}, after {self.progress.iters} of its images")
-
-    def save(self) -> None:
-        """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
-        self.ensure_finite()
-        from_main(self.restore_record)
-        self.model.save_state(self.progress.state())
-        self.model.save_networks("latest")
-
-    def restore_record(self) -> None:
-        """Write the record again where someone has removed the folder."""
-        if not (Path(self.model.save_dir) / RECORD).exists():
-            record(self.opt, self.model)
-
-    def save_numbered(self, tag: str | int) -> None:
-        """Keep the networks of this moment; without space for them the training goes on."""
-        self.ensure_finite()
-        try:
-            self.model.save_networks(tag)
-            if self.opt.keep and is_main():
-                prune(self.model.save_dir, self.opt.keep)
-        except OSError as error:
-            say(f"warning: checkpoint {tag} could not be written: {error}")
-
-
-def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Lists of so many batches; the last may be shorter."""
-    batches = iter(batches)
-    while group := list(islice(batches, size)):
-        yield group
-
-
-def pictures(model: BaseModel) -> dict[str, np.ndarray]:
-    """The first image of each visual as (H, W, 3) uint8, as test.py would write it; what only a step makes, of that."""
-    visuals, shown = model.get_current_visuals(), {}
-    with harmless("the model can't be tested, pictures are those of the last step"), as_tested(model):
-        model.test()
-        visuals |= model.get_current_visuals()
-    for label, value in visuals.items():
-        with harmless(f"visual {label} can't be shown"):
-            shown[label] = tensor2im(value)
-    return shown
-
-
-@contextmanager
-def harmless(what: str) -> Iterator[None]:
-    """Nothing that only shows a training may end it: what goes wrong in the block is told once."""
-    try:
-        yield
-    except Exception as error:
-        notice(what, f"{what}: {one_line(error)}")
-
-
-def quicker_data(opt) -> str:
-    """What makes images come sooner."""
-    advice = []
-    if opt.num_threads < (os.cpu_count() or 1):
-        advice.append(f"--num_threads {os.cpu_count()} reads with all cores")
-    if opt.cache == "off":
-        advice.append("--cache ram or disk decodes each image once")
-    return ", ".join([*advice, "smaller files on a local disk help (--load_size as they are stored)"])
 
 
 def main(argv: Sequence[str]) -> int:
