@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from data import worker_status
 from data.cache import PixelCache, key_of
 from data.image_folder import contents, list_images
+from data.pillow_transform import get_params, get_transform
 from data.reading import read_image
-from data.transforms import Geometry, draw_geometry, get_params, get_transform, resize, resized_size
+from data.transforms import Geometry, draw_geometry, resize, resized_size
 from util.errors import ImageError, UsageError
 from util.images import ValueRange
 from util.notices import notice, tell

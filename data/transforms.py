@@ -9,11 +9,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from util.errors import UsageError
-from util.images import EIGHT_BIT, ValueRange
 
 PREPROCESS = ("resize_and_crop", "resize", "crop", "scale_width", "scale_width_and_crop", "none")
 Size = int | tuple[int, int]
-UNIT = ValueRange("float32", 0.0, 1.0)
 
 
 def width_height(size: Size) -> tuple[int, int]:
@@ -95,49 +93,3 @@ def resize(array: np.ndarray, size: tuple[int, int], method: int = Image.Resampl
     if array.dtype == np.float32:
         return stacked
     return np.rint(stacked).clip(0, np.iinfo(array.dtype).max).astype(array.dtype)
-
-
-# The same steps as plugins of the reference call them, on Pillow images.
-
-def get_params(opt, size: tuple[int, int]) -> dict:
-    """Draw a crop position and a flip for an image of this (width, height)."""
-    geometry = draw_geometry(opt, size, strict=False)
-    return {"crop_pos": geometry.crop[:2] if geometry.crop else (0, 0), "flip": geometry.flip}
-
-
-def get_transform(opt, params: dict | None = None, grayscale: bool = False, method: int = Image.Resampling.BICUBIC,
-                  convert: bool = True) -> "Transform":
-    """From a Pillow image to a (C, H, W) tensor in [-1, 1], or to an image again without `convert`."""
-    return Transform(opt, params, grayscale, method, convert)
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Callable and picklable; draws for each image unless `params` were drawn before."""
-
-    opt: object
-    params: dict | None
-    grayscale: bool
-    method: Image.Resampling
-    convert: bool
-
-    def __call__(self, image: Image.Image) -> torch.Tensor | Image.Image:
-        image = image.convert("L") if self.grayscale or image.mode == "1" else image
-        array = np.asarray(image)
-        array = array[:, :, None] if array.ndim == 2 else array
-        array = self._geometry(image.size)(array, self._resampling())
-        if self.convert:
-            return (UNIT if image.mode == "F" else EIGHT_BIT).to_tensor(array)
-        return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
-
-    def _resampling(self) -> Image.Resampling:
-        """Pillow's constant, also for torchvision's InterpolationMode."""
-        method = getattr(self.method, "value", self.method)
-        return Image.Resampling[method.upper()] if isinstance(method, str) else Image.Resampling(method)
-
-    def _geometry(self, size: tuple[int, int]) -> Geometry:
-        drawn = draw_geometry(self.opt, size, strict=False)
-        if self.params is None:
-            return drawn
-        crop = drawn.crop and (*self.params["crop_pos"], *drawn.crop[2:])
-        return Geometry(drawn.resize, crop, self.params["flip"])

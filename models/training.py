@@ -14,7 +14,7 @@ from models.base_model import BaseModel, MicroBatch
 from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from models.validation import Validation, as_tested, best_of, follow
 from util.distributed import all_max, from_main, is_main, rank, share, world_size
-from util.errors import UsageError, one_line
+from util.errors import UsageError, with_place
 from util.guard import Guard
 from util.health import Health
 from util.images import tensor2im
@@ -297,7 +297,7 @@ def harmless(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        notice(what, f"{what}: {one_line(error)}")
+        notice(what, f"{what}: {with_place(error)}")
 
 
 def quicker_data(opt) -> str:

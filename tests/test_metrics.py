@@ -249,14 +249,44 @@ def test_a_distance_may_be_any_kind_of_number(convert):
     assert all(type(value) in (int, float) for value in scores.figures()["fake_B/mine"])
 
 
-def test_what_a_metric_does_wrong_is_one_line():
+def test_what_a_metric_does_wrong_is_one_line(capsys):
     Path("bad_metric.py").write_text("def bad(:\n")
     add_plugin_dir(".", "util.metrics")
     with pytest.raises(UsageError, match="'bad' can't be imported: .*syntax"):
         find_metrics(["bad"])
     scores = Scores([Metric("mine", lambda output, truth: (output - truth).mean())], torch.device("cpu"))
-    with pytest.raises(UsageError, match=r"metric mine must return \(N,\) values, one for each of 2 images, not \(\)"):
-        scores.add("fake_B", ["a", "b"], images(2), images(2))
+    scores.add("fake_B", ["a", "b"], images(2), images(2))
+    told = capsys.readouterr().err
+    assert "metric mine: left out, ValueError, scores.py line " in told
+    assert "it must return (N,) values, one for each of 2 images, not ()" in told
+
+
+def fails_from(count, value):
+    """A function that gives a value so many times, and then fails."""
+    calls = iter(range(count))
+
+    def function(*args):
+        next(calls)
+        return value(*args)
+    return function
+
+
+def test_a_metric_that_fails_is_left_out_and_the_others_are_not(capsys):
+    pairs, l1 = fails_from(2, lambda a, b: a.mean((1, 2, 3))), find_metrics(["l1"])
+    broken = [Metric("pairs", pairs), Metric("features", lambda a, b: 0.0, features=fails_from(3, lambda x: x)),
+              Metric("sets", fails_from(0, lambda a, b: 0.0), features=lambda x: x)]
+    scores = Scores([*broken, *l1], torch.device("cpu"))
+    for i in range(4):
+        scores.add("fake_B", [str(i)], images(1, seed=i), images(1, seed=9 + i))
+        scores.add_reference("fake_B", [str(i)], images(1, seed=9 + i))
+    assert list(scores.figures()) == ["fake_B/l1"]
+    assert {key for row in scores.rows.values() for key in row} == {"fake_B/l1"}
+    told = capsys.readouterr().err
+    for metric in broken:
+        assert told.count(f"metric {metric.name}: left out, StopIteration, test_metrics.py line ") == 1
+    scores = Scores([Metric("big", lambda a, b: torch.zeros(2**50))], torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="memory"):  # which is not the fault of the metric
+        scores.add("fake_B", ["a"], images(1), images(1))
 
 
 def test_an_output_of_another_size_than_its_truth_is_no_pair(capsys):

@@ -1,7 +1,9 @@
 """What a user can put right is told in one line, with exit code 2; a traceback means a fault of ours."""
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UsageError(Exception):
@@ -29,6 +31,12 @@ def is_away(error: BaseException) -> bool:
 def one_line(error: BaseException, length: int = 200) -> str:
     """What an error says, on one line of at most so many characters."""
     return " ".join(str(error).split())[:length] or type(error).__name__
+
+
+def with_place(error: Exception) -> str:
+    """What an error of somebody else's code says, its kind and its innermost line, on one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}, {Path(place.filename).name} line {place.lineno}: {one_line(error)}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Collects what metrics say about images, one batch after another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from util.distributed import gathered
-from util.errors import UsageError
+from util.errors import UsageError, with_place
+from util.memory import ran_out
 from util.metrics import Metric, find_metrics
 from util.metrics.pretrained import check_given, is_there, load
 from util.notices import notice
@@ -77,22 +79,20 @@ class Scores:
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
 
     def add(self, name: str, images: Sequence[str], output: Tensor, truth: Tensor | None = None) -> None:
-        """Outputs (N, C, H, W) in [0, 1] called `name`, which were made of `images`, and what they should be.
-
-        Raises UsageError for a metric of another shape than (N,).
-        """
+        """Outputs (N, C, H, W) in [0, 1] called `name`, which were made of `images`, and what they should be."""
         if truth is not None and truth.shape != output.shape:
             notice(f"size {name}", f"{name} is {describe(output)} and its truth {describe(truth)}: they are no pair "
                                    f"for metrics")
             truth = None
-        for metric in self.metrics:
-            if metric.features is None and truth is not None:
-                values = torch.as_tensor(self._apply(metric, metric.function, output, truth))
-                if values.shape != (len(images),):
-                    raise UsageError(f"metric {metric.name} must return (N,) values, one for each of {len(images)} "
-                                     f"images, not {tuple(values.shape)}")
-                for image, value in zip(images, values.tolist(), strict=True):
-                    self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
+        for metric in self.metrics if truth is not None else ():
+            if metric.features is None:
+                with self._or_left_out(metric):
+                    values = torch.as_tensor(self._apply(metric, metric.function, output, truth))
+                    if values.shape != (len(images),):
+                        raise ValueError(f"it must return (N,) values, one for each of {len(images)} images, not "
+                                         f"{tuple(values.shape)}")
+                    for image, value in zip(images, values.tolist(), strict=True):
+                        self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
         if truth is None or name.startswith("fake_"):
             self._add_features(self._features, name, images, output)
 
@@ -105,8 +105,23 @@ class Scores:
         for metric in self.metrics:
             key = f"{name}/{metric.name}"
             if metric.features is not None and not (kept is self._references and key in self._kept):
-                features = self._apply(metric, metric.features, pictures).cpu()
-                kept.setdefault(key, []).extend(zip(images, features, strict=True))
+                with self._or_left_out(metric):
+                    features = self._apply(metric, metric.features, pictures).cpu()
+                    kept.setdefault(key, []).extend(zip(images, features, strict=True))
+
+    @contextmanager
+    def _or_left_out(self, metric: Metric) -> Iterator[None]:
+        """A metric that fails is told once and left out: it ends no training and keeps no images from being written."""
+        try:
+            yield
+        except Exception as error:
+            if ran_out(error):
+                raise
+            notice(f"metric {metric.name}", f"metric {metric.name}: left out, {with_place(error)}")
+            self.metrics = [other for other in self.metrics if other is not metric]
+            for row in self.rows.values():
+                for key in [key for key in row if key.endswith(f"/{metric.name}")]:
+                    del row[key]
 
     def _apply(self, metric: Metric, function: Callable, *images: Tensor) -> Tensor:
         if not metric.needs:
@@ -132,14 +147,15 @@ class Scores:
         rows = [self.rows[image] for image in sorted(self.rows)]  # whatever process has seen which first
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
-        functions = {metric.name: metric.function for metric in self.metrics}
+        metrics = {metric.name: metric for metric in self.metrics}
         references = self._all_references()
-        for key in (key for key in self._features if key in references):
-            output, reference = in_order(self._features[key]), references[key]
+        for key in (key for key in self._features if key in references and key.split("/")[1] in metrics):
+            metric, output, reference = metrics[key.split("/")[1]], in_order(self._features[key]), references[key]
             if min(len(output), len(reference)) < 2:
                 notice("few images", f"{key} needs two images of each kind at least; it is left out")
                 continue
-            found[key] = _distance(functions[key.split("/")[1]], output, reference)
+            with self._or_left_out(metric):
+                found[key] = _distance(metric.function, output, reference)
         return found
 
 
