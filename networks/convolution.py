@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer than multiplying with them
 MANY_WEIGHTS = 2 ** 19
+FEW_CHANNELS = 4        # that leave a convolution
 
 
 class _BeforeNorm(nn.Module):
@@ -57,6 +58,36 @@ class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
             patches = _multiply(x.float().flatten(2), self.weight.flatten(1))
             y = F.fold(patches, size, self.kernel_size, padding=self.padding, stride=self.stride)
         return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
+
+
+class ConvToFewChannels(nn.Conv2d):
+    """torch's own, for a stride of 1 and no padding: on a CPU, the gradients of few channels are computed as if those
+    were what enters, for which there are quicker kernels.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or self.out_channels > FEW_CHANNELS or not torch.is_grad_enabled():
+            return super().forward(x)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return _add(_ToFewChannels.apply(x.to(dtype), self.weight.to(dtype)), self.bias.to(dtype))
+
+
+class _ToFewChannels(torch.autograd.Function):
+    """y = x * w. With w turned by 180 degrees, x's gradient is g * w, and w's that of a convolution from g to x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        height, width = weight.shape[2] - 1, weight.shape[3] - 1
+        gradient = F.pad(gradient, (width, width, height, height))
+        turned = weight.flip(2, 3).transpose(0, 1)
+        of_turned = torch.nn.grad.conv2d_weight(gradient, turned.shape, x)
+        return F.conv2d(gradient, turned), of_turned.transpose(0, 1).flip(2, 3)
 
 
 def _weights_dominate(conv: nn.Module, x: Tensor, positions: int) -> bool:

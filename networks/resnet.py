@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from networks.convolution import Conv2d, ConvTranspose2d
+from networks.convolution import Conv2d, ConvToFewChannels, ConvTranspose2d
 from networks.define import GENERATORS
 from networks.layers import AnySize, ReflectionPad2d, Tanh, needs_bias
 from util.errors import unknown
@@ -48,7 +48,7 @@ class ResnetGenerator(AnySize):
         for width in (4 * ngf, 2 * ngf):
             layers += [ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias, before_norm=bias),
                        norm_layer(width // 2), nn.ReLU(True)]
-        layers += [ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), Tanh()]
+        layers += [ReflectionPad2d(3), ConvToFewChannels(ngf, output_nc, 7), Tanh()]
         self.model = nn.Sequential(*layers)
 
     def translate(self, x: Tensor) -> Tensor:

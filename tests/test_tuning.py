@@ -316,6 +316,18 @@ def test_compilation_is_for_runs_that_repay_it(images_planned, expected, monkeyp
     assert bool(compiled) is expected
 
 
+@pytest.mark.parametrize("out", (1, 3, 5))
+def test_a_convolution_to_few_channels_is_torch_s(out):
+    conv = convolution.ConvToFewChannels(6, out, (7, 5)).double()
+    x = torch.rand(2, 6, 12, 11, dtype=torch.float64, requires_grad=True)
+    y = F.conv2d(x, conv.weight, conv.bias)
+    inputs, g = (x, conv.weight, conv.bias), torch.rand_like(y)
+    assert torch.allclose(conv(x), y, rtol=1e-14)
+    for one, two in zip(torch.autograd.grad(conv(x), inputs, g), torch.autograd.grad(y, inputs, g), strict=True):
+        assert torch.allclose(one, two, rtol=1e-12)
+    assert torch.autograd.gradgradcheck(conv, x)
+
+
 def test_reflection_is_the_same_when_compiled(monkeypatch):
     x = torch.randn(1, 2, 6, 7)
     wanted = ReflectionPad2d(3)(x)
