@@ -41,16 +41,16 @@ VARIANTS = {
 def plain():
     """Without calls shared by images, without other ways to the same convolutions."""
     modules = (models.cycle_gan_model, networks.losses)
-    shared, few = networks.losses.together, (convolution.FEW_POSITIONS, convolution.FEW_CHANNELS)
+    shared, few = networks.losses.together, (convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS)
     for module in modules:
         module.together = lambda net, *batches: tuple(map(net, batches))
-    convolution.FEW_POSITIONS = convolution.FEW_CHANNELS = 0
+    convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS = float("inf"), 0
     try:
         yield
     finally:
         for module in modules:
             module.together = shared
-        convolution.FEW_POSITIONS, convolution.FEW_CHANNELS = few
+        convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS = few
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) -> list[float]:

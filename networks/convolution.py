@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer than multiplying with them
+SOME_POSITIONS = 256    # up to which casting them pays, but not reordering them too
 MANY_WEIGHTS = 2 ** 19
 FEW_CHANNELS = 4        # that leave a convolution
 
@@ -34,13 +35,13 @@ class Conv2d(_BeforeNorm, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         positions = x.shape[0] * x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
-        if not _weights_dominate(self, x, positions):
+        if (dtype := _product_type(self, x, positions)) is None:
             return self.with_unused_bias(self._conv_forward(x, self.weight, self.used_bias()))
         size = [(length + 2 * self.padding[i] - self.kernel_size[i]) // self.stride[i] + 1
                 for i, length in enumerate(x.shape[-2:])]
         with torch.autocast(x.device.type, enabled=False):
-            patches = F.unfold(x.float(), self.kernel_size, padding=self.padding, stride=self.stride)
-            y = _multiply(patches, self.weight.flatten(1).t()).unflatten(2, size)
+            patches = F.unfold(x.to(dtype), self.kernel_size, padding=self.padding, stride=self.stride)
+            y = _multiply(patches, self.weight.to(dtype).flatten(1).t()).unflatten(2, size)
         return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
 
 
@@ -48,14 +49,14 @@ class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
     """torch's own; large weights meet a few positions as a matrix product."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _weights_dominate(self, x, x.shape[0] * x.shape[2] * x.shape[3]):
+        if (dtype := _product_type(self, x, x.shape[0] * x.shape[2] * x.shape[3])) is None:
             y = F.conv_transpose2d(x, self.weight, self.used_bias(), self.stride, self.padding, self.output_padding,
                                    self.groups, self.dilation)
             return self.with_unused_bias(y)
         size = [(length - 1) * self.stride[i] - 2 * self.padding[i] + self.kernel_size[i] + self.output_padding[i]
                 for i, length in enumerate(x.shape[-2:])]
         with torch.autocast(x.device.type, enabled=False):
-            patches = _multiply(x.float().flatten(2), self.weight.flatten(1))
+            patches = _multiply(x.to(dtype).flatten(2), self.weight.to(dtype).flatten(1))
             y = F.fold(patches, size, self.kernel_size, padding=self.padding, stride=self.stride)
         return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
 
@@ -90,13 +91,18 @@ class _ToFewChannels(torch.autograd.Function):
         return F.conv2d(gradient, turned), of_turned.transpose(0, 1).flip(2, 3)
 
 
-def _weights_dominate(conv: nn.Module, x: Tensor, positions: int) -> bool:
-    """Whether a matrix product in float32, which reads the weights where they lie, beats casting and reordering them:
-    on a CPU, for large weights and a few positions.
+def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | None:
+    """The type of a matrix product that beats a convolution: on a CPU, for large weights.
+
+    A few positions meet them in float32, where they lie; some more in bf16, if autocast computes in it.
     """
     usual = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
-    return (x.device.type == "cpu" and positions <= FEW_POSITIONS and conv.weight.numel() >= MANY_WEIGHTS
-            and conv.weight.dtype == torch.float32 and usual)
+    if x.device.type != "cpu" or conv.weight.numel() < MANY_WEIGHTS or conv.weight.dtype != torch.float32 or not usual:
+        return None
+    cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    if cast != torch.float32 and FEW_POSITIONS <= positions <= SOME_POSITIONS:
+        return cast
+    return torch.float32 if positions <= FEW_POSITIONS else None
 
 
 def _multiply(columns: Tensor, weights: Tensor) -> Tensor:

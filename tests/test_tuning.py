@@ -94,6 +94,20 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
             torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_under_autocast_the_product_is_about_as_close_as_the_convolution(kind, monkeypatch):
+    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    ours, theirs = getattr(convolution, kind.__name__)(64, 64, 4, 2, 1), kind(64, 64, 4, 2, 1)
+    theirs.load_state_dict(ours.state_dict())
+    for side in (8, 16, 32):  # few positions, some, many
+        x = torch.randn(1, 64, side, side)
+        with torch.autocast("cpu", torch.bfloat16):
+            found, cast = ours(x.bfloat16()), theirs(x.bfloat16())
+        wanted = theirs(x)
+        assert found.dtype == cast.dtype
+        assert (found - wanted).norm() <= 2 * (cast - wanted).norm()
+
+
 def test_a_bias_before_instance_norm_changes_nothing():
     net = NETS["resnet"]().double()
     x = images().double()
