@@ -50,7 +50,7 @@ def translated(model: BaseModel, batches: Iterable[dict[str, Any]],
                     ahead.append(pool.submit(work, batch))
                 else:
                     ahead.append(pool.submit(use, tested(model, batch), batch))
-                if len(ahead) > 2 * (at_once or WRITERS):
+                if len(ahead) > (2 * at_once or WRITERS):  # each holds its batch in memory
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
