@@ -3,8 +3,8 @@
     python benchmarks/quality.py pix2pix FACADES --scorer SCRIPT       # or cycle_gan; --seeds 3
 
 FACADES holds train, val and test strips {photo|labels}; CycleGAN gets their halves as two folders. SCRIPT takes
-the folder of translations (`<stem>_fake_B.png`) and prints one JSON line of scores. A training that is there already is
-only scored again.
+the folder of translations (`<stem>_fake_B.png`) and prints one JSON line of scores. A training that is there goes
+on, or is scored again.
 """
 
 import argparse
@@ -23,11 +23,11 @@ REFERENCE = {"pix2pix": {"pixel_accuracy": 0.464, "class_accuracy": 0.246, "mean
              "cycle_gan": {"pixel_accuracy": 0.226, "class_accuracy": 0.097, "mean_iou": 0.056}}
 MODEL = {"pix2pix": "--model pix2pix --netG unet_128 --n_epochs 10 --n_epochs_decay 10 --compile off".split(),
          "cycle_gan": "--model cycle_gan --netG resnet_6blocks --norm instance --n_epochs 5 --n_epochs_decay 5".split()}
-EPOCHS = {"pix2pix": 20, "cycle_gan": 10}
 # What is trained: the reference's options, of which the average takes nothing away; and what we recommend.
 SAME = "--ema 0.999 --val_freq 0".split()
 RECOMMENDED = {"pix2pix": "--ema 0.999 --lr 0.0005 --lambda_L1 200 --val_freq 5".split(),
-               "cycle_gan": "--ema 0.999 --lr 0.0005 --lambda_identity 0 --val_freq 2".split()}
+               "cycle_gan": "--ema 0.999 --lr 0.0005 --lambda_identity 0 --n_epochs 10 --n_epochs_decay 10 "
+                            "--val_freq 2".split()}
 # What is scored: a training, and how it is tested.
 ROWS = {"same options": ("same", ""), "and --ema": ("same", "--ema"), "recommended": ("recommended", "--ema"),
         "and --epoch best": ("recommended", "--ema --epoch best")}
@@ -53,12 +53,12 @@ def halves(facades: Path) -> Path:
 
 
 def score(opt: argparse.Namespace, dataroot: Path, training: str, test: str, seed: int) -> dict[str, float]:
-    """Train where that is still to be done, translate the test images and score them."""
+    """Train, or go on with a training that is there, translate the test images and score them."""
     name = f"quality_{opt.model}_{training}_{seed}"
     shared = ("--dataroot", dataroot, "--name", name)
-    if not list(Path("checkpoints", name).glob(f"{EPOCHS[opt.model]}_net_G*.pth")):
-        more = SAME if training == "same" else RECOMMENDED[opt.model]
-        run(ROOT / "train.py", *MODEL[opt.model], *shared, *OPTIONS, *more, "--seed", seed)
+    more = SAME if training == "same" else RECOMMENDED[opt.model]
+    again = ["--continue_train"] if Path("checkpoints", name, "latest_state.pth").exists() else []
+    run(ROOT / "train.py", *shared, *MODEL[opt.model], *OPTIONS, *more, "--seed", seed, *again)
     words = test.split()
     run(ROOT / "test.py", "--model", opt.model, *shared, *words)
     tag = words[words.index("--epoch") + 1] if "--epoch" in words else "latest"
@@ -66,7 +66,7 @@ def score(opt: argparse.Namespace, dataroot: Path, training: str, test: str, see
 
 
 def main() -> None:
-    """Print a table: each seed, the mean and the spread of each row, beside the reference."""
+    """Print a table: each seed, their mean and standard deviation, beside the reference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=MODEL)
     parser.add_argument("facades", type=Path)
@@ -80,8 +80,8 @@ def main() -> None:
         scores = [score(opt, dataroot, training, test, seed) for seed in range(1, opt.seeds + 1)]
         for name, known in reference.items():
             values = [result[name] for result in scores]
-            mean, spread = statistics.mean(values), max(values) - min(values)
-            print(f"{row:24} {name:16} {'  '.join(f'{v:.4f}' for v in values)}  mean {mean:.4f}  spread {spread:.4f}  "
+            mean, deviation = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+            print(f"{row:24} {name:16} {'  '.join(f'{v:.4f}' for v in values)}  mean {mean:.4f} +- {deviation:.4f}  "
                   f"against the reference {mean - known:+.4f}")
 
 
