@@ -4,10 +4,11 @@ import json
 import math
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def add_row(opt, page: HTML, heading: str, files: Row) -> None:
 def add_scored(opt, page: HTML, rows: dict[str, Row], scores: Scores) -> None:
     """Write the metrics, show them, and let the page be sorted by the one that is followed."""
     figures = scores.figures()
-    if not figures:
+    if not figures and not scores.failed:
         say(f"no metric: --model {opt.model} has no true images here; a model of pairs or of both domains has them, or "
             f"python -m util.metrics OUTPUTS TRUTHS")
     write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in rows if name in scores.rows},
@@ -110,16 +111,26 @@ def cost_of(row: dict[str, float]) -> float:
 
 
 def translate(opt, loader: Loader, model: BaseModel, folder: Path, scores: Scores | None = None) -> dict[str, Row]:
-    """Translate and write every image; returns result name -> its files."""
+    """Translate every image while earlier ones are written; returns result name -> its files."""
     rows: dict[str, Row] = {}
+    writing: deque[Future[dict[str, Row]]] = deque()
+    writers = os.cpu_count() or 1
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)  # by the outermost autocast, till it ends
-    write = partial(write_batch, opt, folder, loader.dataset.roots)
-    with weights_stay_cast, tqdm(total=len(loader), unit="img", disable=None if is_main() else True) as bar:
-        for written, tested in translated(model, loader, write):
-            rows |= written
+    with weights_stay_cast, ThreadPoolExecutor(writers) as pool, tqdm(total=len(loader), unit="img",
+                                                                      disable=None if is_main() else True) as bar:
+        for tested, batch in translated(model, loader):
+            names, paths = result_names(opt, tested, batch, loader.dataset.roots), tested.get_image_paths()
+            visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
+                       for label, value in tested.get_current_visuals().items()}
             if scores:
-                add_translations(scores, tested, list(written))
-            bar.update(len(written) * world_size())
+                add_translations(scores, tested, names)
+            domains = {label: tested.visual_domain(label) for label in visuals}
+            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains))
+            if len(writing) > 2 * writers:
+                rows.update(writing.popleft().result())
+            bar.update(len(paths) * world_size())
+        for written in writing:
+            rows.update(written.result())
     return rows
 
 
@@ -135,22 +146,20 @@ def results_folder(opt) -> Path:
     return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
 
 
-def write_batch(opt, folder: Path, roots: list[str], model: BaseModel, batch: dict) -> tuple[dict[str, Row], BaseModel]:
-    """Write every visual of every image of a batch, at the depth and range of its domain; returns the model too."""
+def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: dict[str, Any],
+                domains: dict[str, str]) -> dict[str, Row]:
+    """Write every visual of every image of a batch, at the depth and range of its domain."""
     rows: dict[str, Row] = {}
-    paths = model.get_image_paths()
-    visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
-               for label, value in model.get_current_visuals().items()}
-    for i, (name, path) in enumerate(zip(result_names(opt, model, batch, roots), paths, strict=True)):
+    for i, (name, path) in enumerate(zip(names, paths, strict=True)):
         rows[name] = {}
         for label, value in visuals.items():
             if not torch.is_tensor(value) and len(paths) > 1:
                 raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
                                  f"--batch_size 1")
-            values = ValueRange.of(opt, model.visual_domain(label))
+            values = ValueRange.of(opt, domains[label])
             value = value[i] if torch.is_tensor(value) else value
             rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio)
-    return rows, model
+    return rows
 
 
 def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, ratio: float) -> tuple[str, str]:

@@ -24,8 +24,8 @@ from networks import define_G
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = "--amp off --compile off --num_threads 0".split()
 ONE_AT_A_TIME = "import os, runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); " \
-                "import models.execution, models.translation; models.execution.ONE_CORE = -1; " \
-                "models.translation.WRITERS = 1; runpy.run_path(sys.argv[0], run_name='__main__')"
+                "import models.execution; models.execution.ONE_CORE = -1; " \
+                "os.cpu_count = lambda: 1; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def translate(folder: Path, results: str, plain: bool) -> float:

@@ -51,7 +51,7 @@ class BaseModel(nn.Module, ABC):
         return parser
 
     one_sided = True       # whether --model test can stand in for it: its images are ordinary ones
-    capturable = False     # whether a step is the same but for its inputs: no Python state changes; not inherited
+    capturable = False     # whether steps, and translations, differ but by their inputs: no Python state; not inherited
     planned_images = 0     # what a script will put through the model, for --compile auto
     planned_size: tuple[int, int] | None = None  # (width, height) of all of them, where it is one
     paired = False         # whether real_X is the truth of fake_X: what scripts take from the dataset
@@ -77,7 +77,7 @@ class BaseModel(nn.Module, ABC):
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         self.average: WeightAverage | None = None  # with --ema
         self.compiled = False              # whether networks are
-        self.takes_one_core = False        # whether an image of the input is best translated on one core
+        self.takes_one_core = False        # whether the input is best translated on one core
 
     # What a plugin writes.
 
@@ -185,8 +185,8 @@ class BaseModel(nn.Module, ABC):
         """Translate the input: the same image gives the same result, whatever the batch and the order."""
         seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths or [""]]
         evaluate = getattr(self.opt, "eval", False)
-        cores = one_core() if self.takes_one_core and torch.get_num_threads() > 1 else nullcontext()
-        with torch.no_grad(), cores, translating(self, seeds, self.device, evaluate, self.compiled):
+        cores = one_core() if self.takes_one_core else nullcontext()
+        with torch.no_grad(), cores, translating(self, seeds, self.device, evaluate):
             self.forward()
             self.compute_visuals()
 

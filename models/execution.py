@@ -15,7 +15,7 @@ from util.memory import GIB, LESS_MEMORY, free_memory
 from util.notices import notice, tell
 
 COMPILING_PAYS = {True: 300, False: 1000}  # training or not: images of 256x256, with 64 channels in the first layer
-ONE_CORE = 512 * 512  # pixels of an image up to which a core each for several is quicker than all cores for each
+ONE_CORE = 512 * 512  # pixels of a batch up to which a core each for several is quicker than all cores for each
 
 
 def prepare(model, opt) -> list[nn.Module]:
@@ -56,11 +56,11 @@ def _repays(model, opt) -> bool:
 
 
 def takes_one_core(model, batch: dict[str, Any]) -> bool:
-    """Whether the images of a batch are translated on one core each: small ones, on a CPU, by eager networks."""
+    """Whether a batch is translated on one core: small images, on a CPU, by eager networks."""
     if model.device.type != "cpu" or (model.compiled and not model.opt.isTrain):
         return False
-    images = (value for value in batch.values() if torch.is_tensor(value) and value.dim() == 4)
-    return all(image.shape[-2] * image.shape[-1] <= ONE_CORE for image in images)
+    images = [value for value in batch.values() if torch.is_tensor(value) and value.dim() >= 4]
+    return bool(images) and all(image.numel() <= ONE_CORE * image.shape[1] for image in images)
 
 
 def _refuse_own_steps(model, opt, precision: torch.dtype | None) -> None:

@@ -12,6 +12,7 @@ class TestModel(BaseModel):
     """Loads one generator, `<epoch>_net_G<model_suffix>.pth`, and never looks for the other domain."""
 
     __test__ = False  # pytest would collect it
+    capturable = True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:

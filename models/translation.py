@@ -3,87 +3,92 @@
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models.base_model import BaseModel
 from models.execution import takes_one_core
 from util.errors import one_line
 from util.notices import notice
 
-WRITERS = 4  # threads that use what the calling one translates
+Translated = tuple[BaseModel, dict[str, Any]]
 
 
-def translated(model: BaseModel, batches: Iterable[dict[str, Any]],
-               use: Callable[[BaseModel, dict[str, Any]], Any]) -> Iterator[Any]:
-    """What `use`, called in a thread, makes of (a model after `test`, the batch), for each batch, in order.
+def translated(model: BaseModel, batches: Iterable[dict[str, Any]]) -> Iterator[Translated]:
+    """(the model after `test`, the batch) for each batch, in order.
 
-    Where images take one core, as many batches are translated at once as there are cores.
+    Where a batch takes one core and nothing is kept from one to the next, copies of the model translate as many at once
+    as there are cores.
     """
-    batches = iter(batches)
+    batches, cores = iter(batches), torch.get_num_threads()
     if not (first := next(batches, None)):
         return
-    numbers, cores = torch.get_rng_state(), torch.get_num_threads()
+    several = cores > 1 and takes_one_core(model, first) and vars(type(model)).get("capturable")
+    before = kept(model) if several else []
     result = tested(model, first)
-    draws = not torch.equal(numbers, torch.get_rng_state())  # numbers come in the order of the images
-    copies = [] if draws else replicas(model, cores)
-    at_once = len(copies)
-    own = threading.local()  # each thread has a copy: while it runs, its layers know the seeds of a batch
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        if copies:
-            own.model = copies.pop()
-            torch.autocast("cpu", enabled=False).__enter__()  # the outermost keeps cast weights: never left
-
-    def work(batch: dict[str, Any]) -> Any:
-        return use(tested(own.model, batch), batch)
-
-    try:
-        with ThreadPoolExecutor(at_once or WRITERS, initializer=start) as pool:
-            ahead: deque[Future] = deque([pool.submit(use, result, first)])
-            for batch in batches:
-                if at_once and takes_one_core(model, batch):
-                    ahead.append(pool.submit(work, batch))
-                else:
-                    ahead.append(pool.submit(use, tested(model, batch), batch))
-                if len(ahead) > (2 * at_once or WRITERS):  # each holds its batch in memory
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-    finally:
-        torch.set_num_threads(cores)  # of threads that are still to start
+    copies = replicas(model, cores) if several and all(map(torch.equal, before, kept(model))) else []
+    yield result
+    yield from at_once(model, copies, batches) if copies else (tested(model, batch) for batch in batches)
 
 
-def tested(model: BaseModel, batch: dict[str, Any]) -> BaseModel:
-    """A copy of the model after `test` of a batch; what it has made stays when the model is given another one."""
-    model = copy.copy(model)
+def tested(model: BaseModel, batch: dict[str, Any]) -> Translated:
+    """The model after `test` of a batch, and the batch."""
     model.take(batch)
     model.test()
-    return model
+    return model, batch
+
+
+def kept(model: BaseModel) -> list[Tensor]:
+    """What a translation may change: the random numbers to come, and buffers, as of spectral norm."""
+    return [torch.get_rng_state(), *(buffer.clone() for buffer in model.buffers())]
 
 
 def replicas(model: BaseModel, count: int) -> list[BaseModel]:
-    """Copies of a model on the CPU that share its weights, but no state of its layers and no attribute set later.
-
-    None for one core, for another device, and where something in a plugin's model can't be copied.
-    """
-    if count == 1 or model.device.type != "cpu":
-        return []
-    shared = [*model.parameters(), *model.buffers(), *model.named_optimizers().values(), model.opt]
+    """Copies of a model that share its weights; none where a network can't be copied."""
     copies = []
     try:
         for _ in range(count):
-            memo = {id(value): value for value in shared}
             copies.append(replica := copy.copy(model))
+            memo = {id(value): value for value in (*model.parameters(), *model.named_optimizers().values(), model.opt)}
+            memo[id(model)] = replica
             vars(replica).update({key: copy.deepcopy(value, memo) for key, value in vars(model).items()
                                   if isinstance(value, (dict, list))})  # among them the networks
             replica.compiled = False  # a copy of what is compiled is what it was compiled from
     except Exception as error:
-        notice("replicas", f"images are translated one after the other: {type(model).__name__} can't be copied "
-                           f"({one_line(error)})")
+        notice("replicas", f"images are translated one after the other, a network can't be copied ({one_line(error)})")
         return []
     return copies
+
+
+def at_once(model: BaseModel, copies: list[BaseModel], batches: Iterable[dict[str, Any]]) -> Iterator[Translated]:
+    """As `translated`, by copies of the model; a batch that takes all cores has them alone."""
+    cores = len(copies)
+    own = threading.local()  # each thread has a copy: while it runs, its layers know the seeds of a batch
+    ahead: deque[Future[Translated]] = deque()
+
+    def start() -> None:
+        own.model = copies.pop()
+        torch.set_num_threads(1)
+        torch.autocast("cpu", enabled=False).__enter__()  # the outermost keeps cast weights: never left
+
+    def work(batch: dict[str, Any]) -> Translated:
+        return tested(copy.copy(own.model), batch)
+
+    try:
+        with ThreadPoolExecutor(cores, initializer=start) as pool:
+            for batch in batches:
+                alone = not takes_one_core(model, batch)
+                if not alone:
+                    ahead.append(pool.submit(work, batch))
+                while len(ahead) > (0 if alone else 2 * cores):
+                    yield ahead.popleft().result()
+                if alone:
+                    yield tested(model, batch)
+            while ahead:
+                yield ahead.popleft().result()
+    finally:
+        torch.set_num_threads(cores)  # of threads that are still to start

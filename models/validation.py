@@ -10,6 +10,7 @@ import torch
 
 from models.base_model import BaseModel
 from models.translation import translated
+from networks.tuning import eagerly
 from util.distributed import from_main, gathered
 from util.errors import UsageError
 from util.images import ValueRange
@@ -79,7 +80,7 @@ class Validation:
         self.scores.clear()
         averaged = self.model.average.in_place() if self.model.average else nullcontext()
         with as_tested(self.model), averaged:
-            for model in translated(self.model, self.loader, lambda model, _: model):
+            for model, _ in translated(self.model, self.loader):
                 add_translations(self.scores, model, model.get_image_paths())
                 each()
         for part in gathered(self.loader.errors):
@@ -93,10 +94,7 @@ class Validation:
 def as_tested(model: BaseModel) -> Iterator[None]:
     """Inside the block, `model.test()` makes of an image what test.py does; afterwards, nothing has changed."""
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)
-    eager = nullcontext()
-    if model.compiled:
-        eager = torch.compiler.set_stance("force_eager")  # it was compiled for training
-    with undisturbed(model), weights_stay_cast, eager:
+    with undisturbed(model), weights_stay_cast, eagerly():  # what is compiled was compiled for training
         model.isTrain = False
         yield
 

@@ -62,9 +62,12 @@ class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
 
 
 class ConvToFewChannels(nn.Conv2d):
-    """torch's own, for a stride of 1 and no padding: on a CPU, the gradients of few channels are computed as if those
+    """torch's own with a stride of 1 and no padding: on a CPU, the gradients of few channels are computed as if those
     were what enters, for which there are quicker kernels.
     """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int]):
+        super().__init__(in_channels, out_channels, kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or self.out_channels > FEW_CHANNELS or not torch.is_grad_enabled():

@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from networks.tuning import eagerly
+
 
 @contextmanager
-def translating(model: nn.Module, seeds: list[int], device: torch.device, evaluate: bool = False,
-                compiled: bool = False) -> Iterator[None]:
+def translating(model: nn.Module, seeds: list[int], device: torch.device, evaluate: bool = False) -> Iterator[None]:
     """Inside the block, what a network makes of an image depends on its weights, the image and its seed alone.
 
     Batch norm takes each image's own statistics and keeps its running ones; dropout stays on, drawn for image i from
     `seeds[i]`: what training mode does with a batch of one (Isola et al. 2017, 3.2), for any batch. With `evaluate`,
-    running statistics and no dropout instead. A model that is `compiled` runs eagerly where layers are replaced.
+    running statistics and no dropout instead.
     """
     modes = {module: module.training for module in model.modules()}
     replaced = []
@@ -32,9 +33,7 @@ def translating(model: nn.Module, seeds: list[int], device: torch.device, evalua
             else:
                 continue
             replaced.append(module)
-    eager = nullcontext()
-    if compiled and replaced:
-        eager = torch.compiler.set_stance("force_eager")  # it would compile for each seed
+    eager = eagerly() if replaced else nullcontext()  # it would compile for each seed
     try:
         with eager:
             yield

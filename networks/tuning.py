@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -109,6 +110,11 @@ class Compiled:
 def compile_parts(net: nn.Module) -> None:
     """Compile each part by itself: parts of one kind share the result, so it takes seconds; call it before `tune`."""
     _wrap_parts(net, Compiled)
+
+
+def eagerly() -> contextlib.AbstractContextManager:
+    """Inside the block, what is compiled runs as it is written; the compiler is not imported for it."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 def times(net: nn.Module, x: Tensor) -> tuple[float, float, float]:

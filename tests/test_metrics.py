@@ -256,9 +256,9 @@ def test_what_a_metric_does_wrong_is_one_line(capsys):
         find_metrics(["bad"])
     scores = Scores([Metric("mine", lambda output, truth: (output - truth).mean())], torch.device("cpu"))
     scores.add("fake_B", ["a", "b"], images(2), images(2))
-    told = capsys.readouterr().err
-    assert "metric mine: left out, ValueError, scores.py line " in told
-    assert "it must return (N,) values, one for each of 2 images, not ()" in told
+    assert scores.figures() == {}
+    assert "metric mine is left out: it must return (N,) values, one for each of 2 images, not ()" in \
+        capsys.readouterr().err
 
 
 def fails_from(count, value):
@@ -283,7 +283,9 @@ def test_a_metric_that_fails_is_left_out_and_the_others_are_not(capsys):
     assert {key for row in scores.rows.values() for key in row} == {"fake_B/l1"}
     told = capsys.readouterr().err
     for metric in broken:
-        assert told.count(f"metric {metric.name}: left out, StopIteration, test_metrics.py line ") == 1
+        assert told.count(f"metric {metric.name} is left out: StopIteration, test_metrics.py line ") == 1
+    scores.clear()
+    assert not scores.failed
     scores = Scores([Metric("big", lambda a, b: torch.zeros(2**50))], torch.device("cpu"))
     with pytest.raises(RuntimeError, match="memory"):  # which is not the fault of the metric
         scores.add("fake_B", ["a"], images(1), images(1))

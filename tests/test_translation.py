@@ -42,7 +42,7 @@ def made(argv):
 
 
 def fakes(model, **kwargs):
-    return list(translated(model, batches(**kwargs), lambda model, batch: (model.get_image_paths(), model.fake_B)))
+    return [(tested.get_image_paths(), tested.fake_B) for tested, _ in translated(model, batches(**kwargs))]
 
 
 @pytest.mark.parametrize("more", [PIX2PIX, CYCLE, (*PIX2PIX, "--amp", "bf16")])
@@ -59,7 +59,6 @@ def test_the_number_of_cores_changes_no_bit(more, cores):
         assert [paths for paths, _ in found] == [[f"{i}.png"] for i in range(6)]
         assert equal([fake for _, fake in found], [fake for _, fake in results[0]])
     assert equal(weights(model), before)
-    assert not hasattr(model, "fake_B")
 
 
 def test_copies_work_side_by_side(cores):
@@ -77,38 +76,44 @@ def test_copies_work_side_by_side(cores):
     assert len(set(calls)) == 3
 
 
-@pytest.mark.parametrize(("body", "told"), [
-    ("    def setup(self, opt):\n        super().setup(opt)\n        self.locks = [__import__('threading').Lock()]\n",
-     "can't be copied"),
-    ("    def forward(self):\n        super().forward()\n        self.fake_B = self.fake_B + torch.randn(1)\n", ""),
-])
-def test_a_plugin_that_needs_an_order_has_it(cores, capsys, body, told):
-    """One that can't be copied, and one that draws numbers."""
-    argv = (*model_file("ordered", "Pix2Pix", body), "--dataroot", "x")
-    model, results = made(argv), []
-    for count in (1, 2):
-        cores(count)
-        torch.manual_seed(5)
-        results.append([fake for _, fake in fakes(model)])
-    assert equal(*results)
-    assert told in capsys.readouterr().err
+BODIES = {
+    "a hook that keeps what it sees": "    def __init__(self, opt):\n        super().__init__(opt)\n"
+        "        self.netG.register_forward_hook(self.keep)\n"
+        "    def keep(self, net, args, out):\n        self.seen = out\n"
+        "    def forward(self):\n        super().forward()\n        self.fake_B = self.fake_B + self.seen\n",
+    "random numbers": "    capturable = True\n"
+        "    def forward(self):\n        super().forward()\n        self.fake_B = self.fake_B + torch.randn(1)\n",
+    "a network that learns while it translates": "    capturable = True\n"
+        "    def __init__(self, opt):\n        super().__init__(opt)\n"
+        "        self.netG = torch.nn.utils.spectral_norm(torch.nn.Conv2d(3, 3, 3))\n",
+    "one that can't be copied": "    capturable = True\n"
+        "    def __init__(self, opt):\n        super().__init__(opt)\n"
+        "        self.locks = [__import__('threading').Lock()]\n",
+    "networks in a list": "    capturable = True\n    def __init__(self, opt):\n        super().__init__(opt)\n"
+        "        self.stages = [self.netG]\n"
+        "    def forward(self):\n        self.fake_B = self.stages[0](self.real_A)\n",
+}
 
 
-def test_networks_in_a_list_are_copied_too(cores):
-    body = "    def __init__(self, opt):\n        super().__init__(opt)\n        self.stages = [self.netG]\n" \
-           "    def forward(self):\n        self.fake_B = self.stages[0](self.real_A)\n"
-    model = made((*model_file("listed", "Pix2Pix", body), "--norm", "batch", "--dataroot", "x"))
+@pytest.mark.parametrize("what", BODIES)
+def test_a_plugin_gives_the_same_with_any_number_of_cores(what, cores, capsys):
+    argv = (*model_file("ordered", "Pix2Pix", BODIES[what]), "--norm", "batch", "--dataroot", "x")
     results = []
     for count in (1, 2):
         cores(count)
-        results.append([fake for _, fake in fakes(model)])
+        torch.manual_seed(5)
+        results.append([fake for _, fake in fakes(made(argv))])
     assert equal(*results)
+    assert ("can't be copied" in capsys.readouterr().err) == ("copied" in what)
 
 
 def test_large_images_have_all_cores(cores):
     cores(2)
     model, side, seen = made(PIX2PIX), int(ONE_CORE ** 0.5), []
-    assert takes_one_core(model, {"A": torch.empty(8, 3, side, side)})
+    assert takes_one_core(model, {"A": torch.empty(4, 3, side // 2, side // 2)})
+    assert not takes_one_core(model, {"A": torch.empty(8, 3, side // 2, side // 2)})
+    assert not takes_one_core(model, {"A": torch.empty(1, 3, 8, side, side)})
+    assert not takes_one_core(model, {"A": [torch.empty(1, 3, 8, 8)]})
     model.netG.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     model.netG.forward = lambda x: x
     for size, expected in ((side // 2, 1), (side, 2)):
@@ -117,14 +122,12 @@ def test_large_images_have_all_cores(cores):
         assert seen[:2] == [1, expected]
 
 
-def test_what_use_raises_is_raised(cores):
+def test_what_a_copy_raises_is_raised(cores):
     cores(2)
-
-    def use(model, batch):
-        raise KeyError(batch["A_paths"][0])
-
-    with pytest.raises(KeyError, match=r"0\.png"):
-        list(translated(made(CYCLE), batches(), use))
+    odd = [*batches(3), {"A": torch.zeros(1, 5, 8, 8), "B": torch.zeros(1, 3, 8, 8), "A_paths": ["odd.png"],
+                         "B_paths": ["odd.png"]}, *batches(3)]
+    with pytest.raises(RuntimeError, match="5 channels"):
+        list(translated(made((*PIX2PIX, "--norm", "instance")), odd))
 
 
 def test_a_copy_of_a_compiled_network_is_the_network_it_was(monkeypatch):

@@ -44,7 +44,9 @@ def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.devi
 @contextmanager
 def one_core() -> Iterator[None]:
     """Inside the block, what this thread computes on the CPU takes one core."""
-    threads = torch.get_num_threads()
+    if (threads := torch.get_num_threads()) == 1:  # also setting it takes time
+        yield
+        return
     torch.set_num_threads(1)
     try:
         yield

@@ -50,10 +50,11 @@ class Guard:
             return
         gradients = [p.grad for p in parameters]
         distributed.average_gradients(gradients)
-        if self.clip or gradients[0].is_cuda:
+        if self.clip or gradients[0].device.type != "cpu":
             total = get_total_norm(gradients)
         else:  # a sum tells as well, and takes half the time
-            total = sum(gradient.sum(dtype=torch.float32) for gradient in gradients)
+            total = sum(gradient.abs().sum() if gradient.is_complex() else gradient.sum(dtype=torch.float32)
+                        for gradient in gradients)
         bad = ~total.isfinite()
         self._step.append(bad)
         if self.clip:

@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     outputs, truths = (by_stem(folder, list_images(folder)) for folder in (opt.outputs, opt.truths))
     compare(scores, outputs, truths, opt.range)
     figures = scores.figures()
+    if not figures and scores.failed:
+        raise UsageError("; ".join(f"metric {name} fails: {reason}" for name, reason in scores.failed.items()))
     if not figures:
         raise UsageError(f"--metrics {','.join(opt.metrics)}: nothing to say of {len(outputs)} images against "
                          f"{len(truths)}, {len(outputs.keys() & truths)} of them pairs by name; those of sets are swd, "

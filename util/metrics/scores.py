@@ -77,6 +77,7 @@ class Scores:
         self._kept, self._references = self._all_references(), {}
         self._features: dict[str, list[tuple[str, Tensor]]] = {}
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
+        self.failed: dict[str, str] = {}               # "l1" -> why
 
     def add(self, name: str, images: Sequence[str], output: Tensor, truth: Tensor | None = None) -> None:
         """Outputs (N, C, H, W) in [0, 1] called `name`, which were made of `images`, and what they should be."""
@@ -84,13 +85,14 @@ class Scores:
             notice(f"size {name}", f"{name} is {describe(output)} and its truth {describe(truth)}: they are no pair "
                                    f"for metrics")
             truth = None
-        for metric in self.metrics if truth is not None else ():
-            if metric.features is None:
+        for metric in self.metrics:
+            if metric.features is None and truth is not None and metric.name not in self.failed:
                 with self._or_left_out(metric):
                     values = torch.as_tensor(self._apply(metric, metric.function, output, truth))
                     if values.shape != (len(images),):
-                        raise ValueError(f"it must return (N,) values, one for each of {len(images)} images, not "
-                                         f"{tuple(values.shape)}")
+                        self.failed[metric.name] = (f"it must return (N,) values, one for each of {len(images)} "
+                                                    f"images, not {tuple(values.shape)}")
+                        continue
                     for image, value in zip(images, values.tolist(), strict=True):
                         self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
         if truth is None or name.startswith("fake_"):
@@ -104,24 +106,21 @@ class Scores:
                       pictures: Tensor) -> None:
         for metric in self.metrics:
             key = f"{name}/{metric.name}"
-            if metric.features is not None and not (kept is self._references and key in self._kept):
+            known = kept is self._references and key in self._kept
+            if metric.features is not None and not known and metric.name not in self.failed:
                 with self._or_left_out(metric):
                     features = self._apply(metric, metric.features, pictures).cpu()
                     kept.setdefault(key, []).extend(zip(images, features, strict=True))
 
     @contextmanager
     def _or_left_out(self, metric: Metric) -> Iterator[None]:
-        """A metric that fails is told once and left out: it ends no training and keeps no images from being written."""
+        """A metric that fails is left out until `clear`: it ends no training and keeps no image from being written."""
         try:
             yield
         except Exception as error:
             if ran_out(error):
                 raise
-            notice(f"metric {metric.name}", f"metric {metric.name}: left out, {with_place(error)}")
-            self.metrics = [other for other in self.metrics if other is not metric]
-            for row in self.rows.values():
-                for key in [key for key in row if key.endswith(f"/{metric.name}")]:
-                    del row[key]
+            self.failed.setdefault(metric.name, with_place(error))
 
     def _apply(self, metric: Metric, function: Callable, *images: Tensor) -> Tensor:
         if not metric.needs:
@@ -131,23 +130,26 @@ class Scores:
 
     def gather(self) -> None:
         """Give the main process what all of them have."""
-        parts = gathered((self.rows, self._features, self._references))
+        parts = gathered((self.failed, self.rows, self._features, self._references))
         if parts:
-            rows, *kept = zip(*parts, strict=True)
+            failed, rows, *kept = zip(*parts, strict=True)
+            self.failed = {name: reason for part in failed for name, reason in part.items()}
             self.rows = {image: row for part in rows for image, row in part.items()}
             self._features, self._references = (
                 {key: [x for part in table for x in part.get(key, [])] for key in dict.fromkeys(chain(*table))}
                 for table in kept)
 
     def _all_references(self) -> dict[str, Tensor]:
-        return self._kept | {key: in_order(features) for key, features in self._references.items()}
+        added = {key: in_order(features) for key, features in self._references.items()
+                 if key.split("/")[1] not in self.failed}
+        return self._kept | added
 
     def figures(self) -> dict[str, Figure]:
-        """"fake_B/l1" -> its figure over all images."""
+        """"fake_B/l1" -> its figure over all images; a metric that failed has none, also not for an image."""
         rows = [self.rows[image] for image in sorted(self.rows)]  # whatever process has seen which first
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
-        metrics = {metric.name: metric for metric in self.metrics}
+        metrics = {metric.name: metric for metric in self.metrics if metric.name not in self.failed}
         references = self._all_references()
         for key in (key for key in self._features if key in references and key.split("/")[1] in metrics):
             metric, output, reference = metrics[key.split("/")[1]], in_order(self._features[key]), references[key]
@@ -156,6 +158,11 @@ class Scores:
                 continue
             with self._or_left_out(metric):
                 found[key] = _distance(metric.function, output, reference)
+        for name, reason in self.failed.items():
+            notice(f"metric {name}", f"metric {name} is left out: {reason}")
+        for table in (found, *rows):
+            for key in [key for key in table if key.split("/")[1] in self.failed]:
+                del table[key]
         return found
 
 
