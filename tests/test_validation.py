@@ -79,8 +79,9 @@ def test_the_pictures_of_a_training_are_those_of_a_test(with_val, model):
 def test_a_model_that_cannot_be_tested_is_trained_and_shown(strips, capsys):
     body = "    def test(self):\n        raise AttributeError('netF is for tests')\n"
     run_train(*model_file("untestable", "Pix2Pix", body), "--dataroot", strips)
-    told = "the model can't be tested, pictures are those of the last step: netF is for tests"
-    assert told in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the model can't be tested, pictures are those of the last step: AttributeError, untestable_model.py" in told
+    assert "netF is for tests" in told
     assert (RUN / "web/images/epoch001_fake_B.png").exists()
 
 
