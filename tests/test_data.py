@@ -87,7 +87,7 @@ def test_depth_is_kept(tmp_path, name, array):
     if name.endswith("npy"):
         np.save(path, array)
     elif name.endswith("tif"):
-        tifffile.imwrite(path, array)
+        tifffile.imwrite(path, array, photometric="rgb" if array.shape[2:] == (3,) else "minisblack")
     else:
         Image.fromarray(array).save(path)
     read = read_image(path, 1 if array.ndim == 2 else array.shape[2])
