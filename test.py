@@ -40,7 +40,7 @@ Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
 
 
 def test(opt) -> int:
-    """Translate, write the images and a page; returns 1 when images had to be left out, else 0."""
+    """Translate, write the images and a page; returns 1 when images or metrics had to be left out, else 0."""
     opt.serial_batches = opt.no_flip = True  # for unaligned ones, and those of the reference
     with closing(create_dataset(opt)) as loader:
         model = create_model(opt)
@@ -77,7 +77,7 @@ def test(opt) -> int:
         say(f"skipped {error}")
     tell(f"{len(rows)} images translated{f', {len(errors)} skipped' if errors else ''}: "
          f"{page.web_dir / 'index.html'}")
-    return int(bool(errors))
+    return int(bool(errors or (scores and scores.failed)))
 
 
 def add_row(opt, page: HTML, heading: str, files: Row) -> None:

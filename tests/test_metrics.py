@@ -240,6 +240,20 @@ def test_a_metric_is_one_function_in_one_file(strips):
     assert list(figures) == ["fake_B/brightness"]
 
 
+def test_a_metric_that_fails_ends_no_training_and_keeps_no_image_from_being_written(strips, capsys):
+    Path("broken_metric.py").write_text(
+        "from util.metrics import pair_metric\n\n\n@pair_metric('broken')\ndef broken(output, truth):\n"
+        "    return output.no_such_thing()\n")
+    shared = ("--model", "pix2pix", "--dataroot", strips, "--plugin_dir", ".")
+    run_train(*shared, "--val_split", 0.4, "--metrics", "l1,broken")
+    assert Path("checkpoints/experiment_name/best_net_G.pth").exists()
+    assert run_test(*shared, "--metrics", "broken") == 1
+    assert Path("results/experiment_name/test_latest/images/0_fake_B.png").exists()
+    told = capsys.readouterr().err
+    assert "metric broken is left out: AttributeError, broken_metric.py line 6: " in told
+    assert "no metric" not in told
+
+
 @pytest.mark.parametrize("convert", (float, np.float64, torch.tensor))
 def test_a_distance_may_be_any_kind_of_number(convert):
     metric = Metric("mine", lambda a, b: convert(float((a - b).mean())), features=lambda x: x.flatten(1))
