@@ -41,7 +41,7 @@ VARIANTS = {
 def plain():
     """Without calls shared by images, without other ways to the same convolutions."""
     modules = (models.cycle_gan_model, networks.losses)
-    shared, few = networks.losses.together, (convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS)
+    shared, limits = networks.losses.together, (convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS)
     for module in modules:
         module.together = lambda net, *batches: tuple(map(net, batches))
     convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS = float("inf"), 0
@@ -50,7 +50,7 @@ def plain():
     finally:
         for module in modules:
             module.together = shared
-        convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS = few
+        convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS = limits
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) -> list[float]:

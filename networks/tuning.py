@@ -126,7 +126,7 @@ def times(net: nn.Module, x: Tensor) -> tuple[float, float, float]:
     _seconds(net, x, WARM_UP)
     spent = time.perf_counter() - start
     compiled = _seconds(net, x, TIMED)
-    with torch.compiler.set_stance("force_eager"):
+    with eagerly():
         _seconds(net, x, 1)
         return spent - WARM_UP * compiled, compiled, _seconds(net, x, TIMED)
 

@@ -127,7 +127,9 @@ def test_a_process_that_dies_ends_the_job_with_its_error(five):
     assert done.returncode != 0
     assert time.monotonic() - start < 60
     assert "this is why" in done.stderr
-    assert "[rank0]: Traceback" not in done.stderr  # it says that another one has ended, if it is not ended before
+    assert "[rank0]: Traceback" not in done.stderr
+    said = "another process of this job has ended; what it wrote says why" in done.stderr
+    assert said or "closing signal SIGTERM" in done.stderr  # the launcher may end the other one before it can say so
 
 
 def test_bad_input_is_told_once_and_ends_all(five):

@@ -85,14 +85,13 @@ class Scores:
             notice(f"size {name}", f"{name} is {describe(output)} and its truth {describe(truth)}: they are no pair "
                                    f"for metrics")
             truth = None
-        for metric in self.metrics:
-            if metric.features is None and truth is not None and metric.name not in self.failed:
+        for metric in self._working():
+            if metric.features is None and truth is not None:
                 with self._or_left_out(metric):
                     values = torch.as_tensor(self._apply(metric, metric.function, output, truth))
                     if values.shape != (len(images),):
-                        self.failed[metric.name] = (f"it must return (N,) values, one for each of {len(images)} "
-                                                    f"images, not {tuple(values.shape)}")
-                        continue
+                        raise UsageError(f"it must return (N,) values, one for each of {len(images)} images, not "
+                                         f"{tuple(values.shape)}")
                     for image, value in zip(images, values.tolist(), strict=True):
                         self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
         if truth is None or name.startswith("fake_"):
@@ -104,13 +103,15 @@ class Scores:
 
     def _add_features(self, kept: dict[str, list[tuple[str, Tensor]]], name: str, images: Sequence[str],
                       pictures: Tensor) -> None:
-        for metric in self.metrics:
+        for metric in self._working():
             key = f"{name}/{metric.name}"
-            known = kept is self._references and key in self._kept
-            if metric.features is not None and not known and metric.name not in self.failed:
+            if metric.features is not None and not (kept is self._references and key in self._kept):
                 with self._or_left_out(metric):
                     features = self._apply(metric, metric.features, pictures).cpu()
                     kept.setdefault(key, []).extend(zip(images, features, strict=True))
+
+    def _working(self) -> list[Metric]:
+        return [metric for metric in self.metrics if metric.name not in self.failed]
 
     @contextmanager
     def _or_left_out(self, metric: Metric) -> Iterator[None]:
@@ -120,7 +121,7 @@ class Scores:
         except Exception as error:
             if ran_out(error):
                 raise
-            self.failed.setdefault(metric.name, with_place(error))
+            self.failed[metric.name] = str(error) if isinstance(error, UsageError) else with_place(error)
 
     def _apply(self, metric: Metric, function: Callable, *images: Tensor) -> Tensor:
         if not metric.needs:
@@ -149,7 +150,7 @@ class Scores:
         rows = [self.rows[image] for image in sorted(self.rows)]  # whatever process has seen which first
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
-        metrics = {metric.name: metric for metric in self.metrics if metric.name not in self.failed}
+        metrics = {metric.name: metric for metric in self._working()}
         references = self._all_references()
         for key in (key for key in self._features if key in references and key.split("/")[1] in metrics):
             metric, output, reference = metrics[key.split("/")[1]], in_order(self._features[key]), references[key]
