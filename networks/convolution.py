@@ -72,7 +72,7 @@ class ConvToFewChannels(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or self.out_channels > FEW_CHANNELS or not torch.is_grad_enabled():
             return super().forward(x)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = _autocast_type(x.dtype)
         return _add(_ToFewChannels.apply(x.to(dtype), self.weight.to(dtype)), self.bias.to(dtype))
 
 
@@ -94,6 +94,11 @@ class _ToFewChannels(torch.autograd.Function):
         return F.conv2d(gradient, turned), of_turned.transpose(0, 1).flip(2, 3)
 
 
+def _autocast_type(otherwise: torch.dtype) -> torch.dtype:
+    """What autocast computes in on a CPU; `otherwise` where it is off."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else otherwise
+
+
 def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | None:
     """The type of a matrix product that beats a convolution: on a CPU, for large weights.
 
@@ -102,7 +107,7 @@ def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | N
     usual = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
     if x.device.type != "cpu" or conv.weight.numel() < MANY_WEIGHTS or conv.weight.dtype != torch.float32 or not usual:
         return None
-    cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    cast = _autocast_type(torch.float32)
     if cast != torch.float32 and FEW_POSITIONS <= positions <= SOME_POSITIONS:
         return cast
     return torch.float32 if positions <= FEW_POSITIONS else None
