@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from networks import winograd
+
 FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer than multiplying with them
 SOME_POSITIONS = 256    # up to which casting them pays, but not reordering them too
 MANY_WEIGHTS = 2 ** 19
@@ -31,18 +33,25 @@ class _BeforeNorm(nn.Module):
 
 
 class Conv2d(_BeforeNorm, nn.Conv2d):
-    """torch's own; large weights meet a few positions as a matrix product."""
+    """torch's own; large weights meet a few positions as a matrix product, many in Winograd's way."""
 
     def forward(self, x: Tensor) -> Tensor:
         positions = x.shape[0] * x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
-        if (dtype := _product_type(self, x, positions)) is None:
+        if (dtype := _product_type(self, x, positions)) is not None:
+            y = self._product(x, dtype)
+        elif _winograd_pays(self, x, positions):
+            height, width = self.padding
+            y = winograd.convolve(F.pad(x, (width, width, height, height)), self.weight)
+        else:
             return self.with_unused_bias(self._conv_forward(x, self.weight, self.used_bias()))
+        return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
+
+    def _product(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         size = [(length + 2 * self.padding[i] - self.kernel_size[i]) // self.stride[i] + 1
                 for i, length in enumerate(x.shape[-2:])]
         with torch.autocast(x.device.type, enabled=False):
             patches = F.unfold(x.to(dtype), self.kernel_size, padding=self.padding, stride=self.stride)
-            y = _multiply(patches, self.weight.to(dtype).flatten(1).t()).unflatten(2, size)
-        return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
+            return _multiply(patches, self.weight.to(dtype).flatten(1).t()).unflatten(2, size)
 
 
 class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
@@ -104,13 +113,24 @@ def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | N
 
     A few positions meet them in float32, where they lie; some more in bf16, if autocast computes in it.
     """
-    usual = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
-    if x.device.type != "cpu" or conv.weight.numel() < MANY_WEIGHTS or conv.weight.dtype != torch.float32 or not usual:
+    if not _large(conv, x):
         return None
     cast = _autocast_type(torch.float32)
     if cast != torch.float32 and FEW_POSITIONS <= positions <= SOME_POSITIONS:
         return cast
     return torch.float32 if positions <= FEW_POSITIONS else None
+
+
+def _winograd_pays(conv: nn.Conv2d, x: Tensor, positions: int) -> bool:
+    """Whether `networks.winograd` is quicker: with 256 channels, its transforms cost less than it saves."""
+    return (_large(conv, x) and conv.kernel_size == (3, 3) and conv.stride == (1, 1) and positions > SOME_POSITIONS
+            and _autocast_type(x.dtype) == torch.float32)
+
+
+def _large(conv: nn.Module, x: Tensor) -> bool:
+    """Whether a convolution on a CPU has many weights, in float32, and nothing out of the ordinary."""
+    return (x.device.type == "cpu" and conv.weight.numel() >= MANY_WEIGHTS and conv.weight.dtype == torch.float32
+            and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros")
 
 
 def _multiply(columns: Tensor, weights: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 
 from models import create_model
 from models.base_model import MicroBatch, align_state
-from networks import convolution, define_D, define_G
+from networks import convolution, define_D, define_G, winograd
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
 from networks.tuning import compile_parts, times, together, tune
@@ -92,6 +92,49 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
                                           torch.autograd.grad(wanted.square().sum(), theirs.parameters()),
                                           strict=True):
             torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("padding", "size"), [(0, (18, 34)), (1, (17, 30)), ((0, 2), (23, 21))])
+def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size, monkeypatch):
+    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    ours = convolution.Conv2d(6, 5, 3, padding=padding)
+    theirs = nn.Conv2d(6, 5, 3, padding=padding).double()
+    theirs.load_state_dict(ours.state_dict())
+    monkeypatch.setattr(ours, "_conv_forward", None)  # not torch's own
+    found, wanted = [], []
+    for conv, into in ((ours, found), (theirs, wanted)):
+        x = images(2, 40, 6)[..., :size[0], :size[1]].to(conv.weight.dtype).requires_grad_()
+        y = conv(x)
+        first = torch.autograd.grad(y.square().sum(), (x, *conv.parameters()), create_graph=True)
+        second = torch.autograd.grad(sum(g.pow(3).sum() for g in first), (x, *conv.parameters()))
+        into += [y, *first, *second]
+    for one, two in zip(found, wanted, strict=True):
+        assert (one - two).norm() <= 1e-5 * two.norm()
+
+
+def test_winograd_s_way_describes_itself_rightly():
+    x, weight, y = (torch.randn(shape, requires_grad=True) for shape in ((2, 3, 10, 14), (5, 3, 3, 3), (2, 5, 8, 12)))
+    torch.library.opcheck(winograd.convolved, (x, weight))
+    torch.library.opcheck(winograd.gradient_of_x, (y, weight))
+    torch.library.opcheck(winograd.gradient_of_weight, (x, y))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_winograd_s_way_gives_the_same_gradients_of_a_network(compiled, monkeypatch):
+    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    torch.manual_seed(1)
+    net, x = NETS["resnet"](), images(2, 64)
+    (_,), wanted = gradients(copy.deepcopy(net).double(), x.double())
+    used = []
+    convolve = winograd.convolve
+    monkeypatch.setattr(winograd, "convolve", lambda *arguments: used.append(1) or convolve(*arguments))
+    if compiled:
+        torch._dynamo.reset()
+        compile_parts(net)
+    tune(net, None, channels_last=True, recompute=False)
+    (_,), found = gradients(net, x)
+    assert used
+    assert_same(found, wanted, 2e-3)  # usually 1e-6; a ReLU near zero that falls on the other side makes it 1e-3
 
 
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
