@@ -44,12 +44,14 @@ def _operator(function: Callable) -> torch.library.CustomOpDef:
 
 @_operator
 def convolved(x: Tensor, weight: Tensor) -> Tensor:
+    """(N, C, 4h + 2, 4w + 2) and (K, C, 3, 3) -> (N, K, 4h, 4w)."""
     products = torch.bmm(_transform(INPUT, _patches(x)), _transform(WEIGHT, _kernels(weight)))
     return _joined(_transform(OUTPUT, products), len(x), x.shape[2] // BLOCK)
 
 
 @_operator
 def gradient_of_x(of_y: Tensor, weight: Tensor) -> Tensor:
+    """(N, K, 4h, 4w) and (K, C, 3, 3) -> (N, C, 4h + 2, 4w + 2)."""
     kernels = _transform(WEIGHT, _kernels(weight)).transpose(1, 2)
     products = torch.bmm(_transform(OUTPUT.t(), _blocks(of_y)), kernels)
     return _overlapped(_transform(INPUT.t(), products), len(of_y), of_y.shape[2] // BLOCK)
@@ -57,6 +59,7 @@ def gradient_of_x(of_y: Tensor, weight: Tensor) -> Tensor:
 
 @_operator
 def gradient_of_weight(x: Tensor, of_y: Tensor) -> Tensor:
+    """(N, C, 4h + 2, 4w + 2) and (N, K, 4h, 4w) -> (K, C, 3, 3)."""
     patches = _transform(INPUT, _patches(x)).transpose(1, 2)
     kernels = _transform(WEIGHT.t(), torch.bmm(patches, _transform(OUTPUT.t(), _blocks(of_y))))
     return kernels.unflatten(0, (KERNEL, KERNEL)).permute(3, 2, 0, 1).contiguous()
