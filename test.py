@@ -90,7 +90,7 @@ def add_row(opt, page: HTML, heading: str, files: Row) -> None:
 def add_scored(opt, page: HTML, rows: dict[str, Row], scores: Scores) -> None:
     """Write the metrics, show them, and let the page be sorted by the one that is followed."""
     figures = scores.figures()
-    if not figures and not scores.failed:
+    if not figures and scores.metrics and not scores.failed:
         say(f"no metric: --model {opt.model} has no true images here; a model of pairs or of both domains has them, or "
             f"python -m util.metrics OUTPUTS TRUTHS")
     write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in rows if name in scores.rows},

@@ -11,6 +11,7 @@ from networks import winograd
 FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer than multiplying with them
 SOME_POSITIONS = 256    # up to which casting them pays, but not reordering them too
 MANY_WEIGHTS = 2 ** 19
+MANY_BLOCKS = 64        # of 4x4 results: from which Winograd's transforms cost less than they save
 FEW_CHANNELS = 4        # that leave a convolution
 
 
@@ -39,7 +40,7 @@ class Conv2d(_BeforeNorm, nn.Conv2d):
         positions = x.shape[0] * x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
         if (dtype := _product_type(self, x, positions)) is not None:
             y = self._product(x, dtype)
-        elif _winograd_pays(self, x, positions):
+        elif _winograd_pays(self, x):
             height, width = self.padding
             y = winograd.convolve(F.pad(x, (width, width, height, height)), self.weight)
         else:
@@ -121,10 +122,12 @@ def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | N
     return torch.float32 if positions <= FEW_POSITIONS else None
 
 
-def _winograd_pays(conv: nn.Conv2d, x: Tensor, positions: int) -> bool:
-    """Whether `networks.winograd` is quicker: with 256 channels, its transforms cost less than it saves."""
-    return (_large(conv, x) and conv.kernel_size == (3, 3) and conv.stride == (1, 1) and positions > SOME_POSITIONS
-            and _autocast_type(x.dtype) == torch.float32)
+def _winograd_pays(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether `networks.winograd` is quicker: for 256 channels at 32x32 and more."""
+    if not _large(conv, x) or conv.kernel_size != (3, 3) or conv.stride != (1, 1):
+        return False
+    rows, columns = ((x.shape[2 + i] + 2 * conv.padding[i] + 1) // winograd.BLOCK for i in (0, 1))
+    return len(x) * rows * columns >= MANY_BLOCKS and _autocast_type(x.dtype) == torch.float32
 
 
 def _large(conv: nn.Module, x: Tensor) -> bool:

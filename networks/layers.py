@@ -49,7 +49,9 @@ class ReflectionPad2d(nn.ReflectionPad2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
-            with torch.autocast(x.device.type, enabled=False):  # which on a CPU pads in float32
+            if x.device.type != "cpu":
+                return super().forward(x)
+            with torch.autocast("cpu", enabled=False):  # which would pad in float32
                 return super().forward(x)
         left, right, above, below = self.padding
         x = torch.cat((x[..., 1:left + 1].flip(-1), x, x[..., -right - 1:-1].flip(-1)), -1)

@@ -2,8 +2,8 @@
 
 Where patches of 6x6 pixels, kernels and blocks of 4x4 results are transformed, y = A' [(G w G') * (B' x B)] A with a
 product for each of 36 coefficients; the gradients are the same, transposed. Here those products are matrices, for all
-patches and channels at once, and each transform a matrix over the coefficients. The error is about three times that of
-adding up in order.
+patches and channels at once, and each transform a matrix over the coefficients. The result is right to 2e-6, where
+adding up in order is to 2e-7 to 9e-7.
 """
 
 from collections.abc import Callable
@@ -108,8 +108,12 @@ def _blocks(y: Tensor) -> Tensor:
 
 def _joined(blocks: Tensor, n: int, rows: int) -> Tensor:
     """(16, N h w, K) -> (N, K, 4h, 4w)."""
-    blocks = blocks.unflatten(1, (n, rows, -1)).unflatten(0, (BLOCK, BLOCK))
-    return blocks.permute(2, 3, 0, 4, 1, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    blocks = blocks.unflatten(1, (n, rows, -1)).unflatten(0, (BLOCK, BLOCK)).permute(2, 3, 0, 4, 1, 5)
+    columns, channels = blocks.shape[3], blocks.shape[5]
+    # No view of another tensor, which an activation in place could not change.
+    y = torch.empty(n, channels, BLOCK * rows, BLOCK * columns, memory_format=torch.channels_last)
+    y.permute(0, 2, 3, 1).view(blocks.shape).copy_(blocks)
+    return y
 
 
 def _overlapped(patches: Tensor, n: int, rows: int) -> Tensor:
@@ -121,4 +125,4 @@ def _overlapped(patches: Tensor, n: int, rows: int) -> Tensor:
     x[:, 1:, :2, :-1] += patches[:, :, BLOCK:, :, :BLOCK]
     x[:, :-1, :, 1:, :2] += patches[:, :, :BLOCK, :, BLOCK:]
     x[:, 1:, :2, 1:, :2] += patches[:, :, BLOCK:, :, BLOCK:]
-    return x.flatten(3, 4).flatten(1, 2)[:, :-2, :-2].contiguous().permute(0, 3, 1, 2)
+    return x.flatten(3, 4).flatten(1, 2)[:, :-2, :-2].permute(0, 3, 1, 2).clone(memory_format=torch.channels_last)

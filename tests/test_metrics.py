@@ -404,3 +404,17 @@ def test_folders_of_grey_colour_and_transparent_images(tmp_path, capsys):
     assert "n = 2" in capsys.readouterr().out
     assert main(["b", "b", "--metrics", "psnr,swd"]) == 0
     assert "psnr: 100 [100, 100], n = 2" in capsys.readouterr().out
+
+
+def test_where_no_metric_is_left_nothing_else_is_blamed(tmp_path, monkeypatch, capsys):
+    def no_network():
+        raise OSError("no network")
+
+    monkeypatch.setitem(pretrained.NETWORKS, "inception", pretrained.Pretrained("w.pth", "torch", no_network))
+    for folder in ("made", "true"):
+        write(tmp_path / folder / "x.png", picture())
+    from util.metrics.__main__ import main
+
+    with pytest.raises(UsageError, match="--metrics fid: none is left"):
+        main(["made", "true", "--metrics", "fid"])
+    assert "fid: left out, " in capsys.readouterr().err

@@ -11,6 +11,7 @@ from torch import nn
 from models import create_model
 from models.base_model import MicroBatch, align_state
 from networks import convolution, define_D, define_G, winograd
+from networks.footprint import activation_bytes
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
 from networks.tuning import compile_parts, times, together, tune
@@ -97,6 +98,7 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
 @pytest.mark.parametrize(("padding", "size"), [(0, (18, 34)), (1, (17, 30)), ((0, 2), (23, 21))])
 def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size, monkeypatch):
     monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
     ours = convolution.Conv2d(6, 5, 3, padding=padding)
     theirs = nn.Conv2d(6, 5, 3, padding=padding).double()
     theirs.load_state_dict(ours.state_dict())
@@ -112,6 +114,19 @@ def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size
         assert (one - two).norm() <= 1e-5 * two.norm()
 
 
+def test_an_activation_in_place_may_follow_winograd_s_way(monkeypatch):
+    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
+    net = define_G(3, 3, 8, "resnet_6blocks", "none")  # no norm, no bias: ReLU(True) changes the result itself
+    _, found = gradients(net, images(1, 64))
+    assert all(gradient.isfinite().all() for gradient in found.values())
+
+
+@pytest.mark.parametrize("name", ["resnet", "unet"])
+def test_memory_of_activations_is_estimated(name):
+    assert activation_bytes(NETS[name](), (1, 3, 64, 64)) > 4 * 8 * 64 * 64
+
+
 def test_winograd_s_way_describes_itself_rightly():
     x, weight, y = (torch.randn(shape, requires_grad=True) for shape in ((2, 3, 10, 14), (5, 3, 3, 3), (2, 5, 8, 12)))
     torch.library.opcheck(winograd.convolved, (x, weight))
@@ -122,6 +137,7 @@ def test_winograd_s_way_describes_itself_rightly():
 @pytest.mark.parametrize("compiled", [False, True])
 def test_winograd_s_way_gives_the_same_gradients_of_a_network(compiled, monkeypatch):
     monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
     torch.manual_seed(1)
     net, x = NETS["resnet"](), images(2, 64)
     (_,), wanted = gradients(copy.deepcopy(net).double(), x.double())

@@ -48,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     figures = scores.figures()
     if not figures and scores.failed:
         raise UsageError("; ".join(f"metric {name} fails: {reason}" for name, reason in scores.failed.items()))
+    if not scores.metrics:
+        raise UsageError(f"--metrics {','.join(opt.metrics)}: none is left")  # why has been told
     if not figures:
         raise UsageError(f"--metrics {','.join(opt.metrics)}: nothing to say of {len(outputs)} images against "
                          f"{len(truths)}, {len(outputs.keys() & truths)} of them pairs by name; those of sets are swd, "
