@@ -54,19 +54,23 @@ def halves(facades: Path) -> Path:
     return folder
 
 
-def train(opt: argparse.Namespace, dataroot: Path, training: str, seed: int, *more: str) -> Path:
-    """The checkpoints of a training, which goes on where it is there."""
-    folder = Path("checkpoints", f"quality_{opt.model}_{training}_{seed}")
+def checkpoints(opt: argparse.Namespace, training: str, seed: int) -> Path:
+    """Where a training is kept."""
+    return Path("checkpoints", f"quality_{opt.model}_{training}_{seed}")
+
+
+def train(opt: argparse.Namespace, dataroot: Path, training: str, seed: int, *more: str) -> None:
+    """Train, or go on with a training that is there."""
+    folder = checkpoints(opt, training, seed)
     options = SAME if training == "same" else RECOMMENDED[opt.model]
     again = ["--continue_train"] if (folder / "latest_state.pth").exists() else []
     run(ROOT / "train.py", "--dataroot", dataroot, "--name", folder.name, *MODEL[opt.model], *OPTIONS, *options, *more,
         "--seed", seed, *again)
-    return folder
 
 
 def cycle_error(opt: argparse.Namespace, dataroot: Path, training: str, seed: int) -> float:
     """That of the photographs after the first epochs."""
-    log = Path("checkpoints", f"quality_{opt.model}_{training}_{seed}", "loss_log.jsonl")
+    log = checkpoints(opt, training, seed) / "loss_log.jsonl"
     if not log.exists() or CYCLE_ERROR not in log.read_text():
         train(opt, dataroot, training, seed, *START)
     first = next(line for line in log.read_text().splitlines() if CYCLE_ERROR in line)
@@ -79,7 +83,8 @@ def score(opt: argparse.Namespace, dataroot: Path, training: str, test: str, see
     if starts > 1:
         seed = min(range(starts * (seed - 1) + 1, starts * seed + 1),
                    key=lambda start: cycle_error(opt, dataroot, training, start))
-    name, words = train(opt, dataroot, training, seed).name, test.split()
+    train(opt, dataroot, training, seed)
+    name, words = checkpoints(opt, training, seed).name, test.split()
     run(ROOT / "test.py", "--model", opt.model, "--dataroot", dataroot, "--name", name, *words)
     tag = words[words.index("--epoch") + 1] if "--epoch" in words else "latest"
     return json.loads(run(opt.scorer, f"results/{name}/test_{tag}/images", "--truth", opt.facades / "test"))

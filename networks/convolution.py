@@ -41,8 +41,7 @@ class Conv2d(_BeforeNorm, nn.Conv2d):
         if (dtype := _product_type(self, x, positions)) is not None:
             y = self._product(x, dtype)
         elif _winograd_pays(self, x):
-            height, width = self.padding
-            y = winograd.convolve(F.pad(x, (width, width, height, height)), self.weight)
+            y = winograd.convolve(x, self.weight, self.padding)
         else:
             return self.with_unused_bias(self._conv_forward(x, self.weight, self.used_bias()))
         return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))

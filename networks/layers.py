@@ -49,8 +49,6 @@ class ReflectionPad2d(nn.ReflectionPad2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
-            if x.device.type != "cpu":
-                return super().forward(x)
             with torch.autocast("cpu", enabled=False):  # which would pad in float32
                 return super().forward(x)
         left, right, above, below = self.padding

@@ -29,10 +29,12 @@ WEIGHT = _in_two_dimensions([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1
 OUTPUT = _in_two_dimensions([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])  # A'
 
 
-def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """(N, C, H, W) and (K, C, 3, 3), float32 on a CPU -> (N, K, H - 2, W - 2); quickest in channels-last memory."""
-    height, width = x.shape[2] - KERNEL + 1, x.shape[3] - KERNEL + 1
-    return convolved(F.pad(x, (0, -width % BLOCK, 0, -height % BLOCK)), weight)[..., :height, :width]
+def convolve(x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+    """(N, C, H, W) and (K, C, 3, 3), float32 on a CPU -> (N, K, H - 2 + 2 padding, W - 2 + 2 padding)."""
+    above, left = padding
+    height, width = (x.shape[2 + i] + 2 * padding[i] - KERNEL + 1 for i in (0, 1))
+    edges = (left, left + -width % BLOCK, above, above + -height % BLOCK)  # to whole blocks
+    return convolved(F.pad(x, edges) if any(edges) else x, weight)[..., :height, :width]
 
 
 def _operator(function: Callable) -> torch.library.CustomOpDef:
