@@ -338,6 +338,13 @@ def test_what_only_minimize_can_do_is_refused_elsewhere(strips):
     assert pick_precision("bf16", torch.device("cpu")) == torch.bfloat16
 
 
+@pytest.mark.parametrize(("quicker", "precision"), [(True, torch.bfloat16), (False, None)])
+def test_auto_is_bf16_only_where_the_hardware_is_quicker_in_it(monkeypatch, quicker, precision):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr("util.device._bf16_is_quicker", lambda: quicker)
+    assert pick_precision("auto", torch.device("cpu")) == precision
+
+
 def test_classic_plugins_run_in_bf16(strips):
     argv = ("--plugin_dir", ROOT / "tests" / "plugins", "--model", "classic", "--dataroot", strips)
     model = run_train(*argv, "--amp", "bf16")
