@@ -11,7 +11,7 @@ from networks import winograd
 FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer than multiplying with them
 SOME_POSITIONS = 256    # up to which casting them pays, but not reordering them too
 MANY_WEIGHTS = 2 ** 19
-MANY_BLOCKS = 64        # of 4x4 results: from which Winograd's transforms cost less than they save
+MANY_BLOCKS = 64        # of results: from which Winograd's transforms cost less than they save
 FEW_CHANNELS = 4        # that leave a convolution
 
 
@@ -123,9 +123,11 @@ def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | N
 
 def _winograd_pays(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether `networks.winograd` is quicker: for 256 channels at 32x32 and more."""
-    if not _large(conv, x) or conv.kernel_size != (3, 3) or conv.stride != (1, 1):
+    kernel, other = conv.kernel_size
+    if not _large(conv, x) or kernel not in winograd.KERNELS or other != kernel or conv.stride != (1, 1):
         return False
-    rows, columns = ((x.shape[2 + i] + 2 * conv.padding[i] + 1) // winograd.BLOCK for i in (0, 1))
+    rows, columns = (-(-(x.shape[2 + i] + 2 * conv.padding[i] - kernel + 1) // winograd.block_side(kernel))
+                     for i in (0, 1))
     return len(x) * rows * columns >= MANY_BLOCKS and _autocast_type(x.dtype) == torch.float32
 
 

@@ -95,12 +95,13 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
             torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kernel", winograd.KERNELS)
 @pytest.mark.parametrize(("padding", "size"), [(0, (18, 34)), (1, (17, 30)), ((0, 2), (23, 21))])
-def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size, monkeypatch):
+def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size, kernel, monkeypatch):
     monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
     monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
-    ours = convolution.Conv2d(6, 5, 3, padding=padding)
-    theirs = nn.Conv2d(6, 5, 3, padding=padding).double()
+    ours = convolution.Conv2d(6, 5, kernel, padding=padding)
+    theirs = nn.Conv2d(6, 5, kernel, padding=padding).double()
     theirs.load_state_dict(ours.state_dict())
     monkeypatch.setattr(ours, "_conv_forward", None)  # not torch's own
     found, wanted = [], []
@@ -127,8 +128,11 @@ def test_memory_of_activations_is_estimated(name):
     assert activation_bytes(NETS[name](), (1, 3, 64, 64)) > 4 * 8 * 64 * 64
 
 
-def test_winograd_s_way_describes_itself_rightly():
-    x, weight, y = (torch.randn(shape, requires_grad=True) for shape in ((2, 3, 10, 14), (5, 3, 3, 3), (2, 5, 8, 12)))
+@pytest.mark.parametrize(("kernel", "size"), [(3, (8, 12)), (4, (9, 6))])
+def test_winograd_s_way_describes_itself_rightly(kernel, size):
+    height, width = (side + kernel - 1 for side in size)
+    x, weight, y = (torch.randn(shape, requires_grad=True)
+                    for shape in ((2, 3, height, width), (5, 3, kernel, kernel), (2, 5, *size)))
     torch.library.opcheck(winograd.convolved, (x, weight))
     torch.library.opcheck(winograd.gradient_of_x, (y, weight))
     torch.library.opcheck(winograd.gradient_of_weight, (x, y))
