@@ -26,13 +26,14 @@ from models import create_model
 from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from networks import convolution
 from options.train_options import TrainOptions
+from util.device import pick_precision
 from util.guard import Guard
 from util.memory import keep_freed_memory
 
 VARIANTS = {
     "plain": "--amp off --compile off --cuda_graph off",
     "float32": "--amp off --compile on --cuda_graph off",
-    "bf16 eager": "--amp auto --compile off --cuda_graph off",
+    "eager": "--amp auto --compile off --cuda_graph off",
     "default": "--amp auto --compile on --cuda_graph auto",
 }
 
@@ -142,14 +143,15 @@ def report(opt: argparse.Namespace, device: torch.device, variants: list[Variant
     """A line a variant, and what limits it."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores, {cpu_name()}"
     limits = peaks(device)
+    precisions = {variant.name: pick_precision(variant.opt.amp, device) for variant in variants}
     medians = {name: statistics.median(values) for name, values in taken.items()}
     print(f"{opt.model} {opt.size}x{opt.size}, batch {opt.batch_size}, torch {torch.__version__}, {where}")
     print(f"{flops / 1e12:.2f} TFLOP a step; peaks in TFLOP/s, matrix product and convolution: "
           + ", ".join(f"{name} {a / 1e12:.2f} and {b / 1e12:.2f}" for name, (a, b) in limits.items()))
     for name, value in medians.items():
-        peak = limits["float32" if name in ("plain", "float32") else "bf16"]
-        print(f"{name:11} {value:7.3f} s a step, {medians['plain'] / value:5.2f} times the plain one, "
-              f"{flops / value / peak[1]:4.0%} of the convolution's peak"
+        kind = "bf16" if precisions[name] else "float32"
+        print(f"{name:7} {value:7.3f} s a step, {medians['plain'] / value:5.2f} times the plain one, "
+              f"{flops / value / limits[kind][1]:4.0%} of the convolution's peak in {kind}"
               + (f", {memory[name]:.2f} GiB" if name in memory else ""))
     weights = sum(p.numel() for net in variants[0].model.networks().values() for p in net.parameters())
     block = torch.empty(2 ** 25, device=device)
