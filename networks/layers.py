@@ -25,8 +25,9 @@ INIT_TYPES = {
 class InstanceNorm2d(nn.InstanceNorm2d):
     """torch's own, but with statistics in float32 for every input, and a gradient that is right.
 
-    On a CPU the gradient of `F.instance_norm` is wrong for one image when it arrives channels-last (torch 2.11 to
-    2.15); batch norm of each image by itself is the same function. Compiled, the formula is fused with its neighbours.
+    On a CPU the gradient of `F.instance_norm` for one image is wrong where that of its result arrives channels-last
+    (torch 2.11 to 2.15); batch norm of each image by itself is the same function. Compiled, the formula is fused with
+    its neighbours.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.tuning import together
+from networks.tuning import eagerly, together
 from util.errors import UsageError, unknown
 from util.registry import Registry
 
@@ -87,7 +87,7 @@ def cal_gradient_penalty(
     if share is None:
         share = torch.rand(len(real_data), 1, 1, 1, device=device, dtype=real_data.dtype)
     points = (share * real_data + (1 - share) * fake_data).detach().requires_grad_(True)
-    with torch.compiler.set_stance("force_eager"):  # what is compiled has no second derivative
+    with eagerly():  # what is compiled has no second derivative
         scores = netD(points)
     gradients, = torch.autograd.grad(scores, points, torch.ones_like(scores), create_graph=True)
     gradients = gradients.flatten(1)

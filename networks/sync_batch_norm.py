@@ -19,16 +19,15 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         values = x if x.dtype == torch.float64 else x.float()
         counts = float(distributed.share.batch > 0)
-        sums = torch.cat((values.sum((0, 2, 3)), (values * values).sum((0, 2, 3)),
-                          values.new_tensor([values.numel() / values.shape[1]])))
-        sums = distributed.total_of(sums * counts)
+        size = values.new_tensor([values.numel() / values.shape[1]])
+        sums = distributed.total_of(torch.cat((values.sum((0, 2, 3)), size)) * counts)
         n = sums[-1].detach()
-        mean, square = (sums[:-1] / n).chunk(2)
-        variance = (square - mean * mean).clamp_min(0)
+        mean = sums[:-1] / n
+        centred = values - mean[:, None, None]
+        variance = distributed.total_of(centred.square().sum((0, 2, 3)) * counts) / n
         self._remember(mean.detach(), variance.detach() * n / (n - 1).clamp_min(1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        y = values * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
-        return y.to(x.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

@@ -52,9 +52,8 @@ def _at_the_boundary(forward: Callable, precision: torch.dtype | None, channels_
 def _calls_instance_norm(net: nn.Module) -> bool:
     """Whether a module of somebody else's calls `F.instance_norm`, whose gradient `InstanceNorm2d` mends."""
     return any("instance_norm" in function.__code__.co_names
-               for module in net.modules() for cls in type(module).__mro__
-               if not cls.__module__.startswith(("torch.", "networks."))
-               for function in vars(cls).values() if hasattr(function, "__code__"))
+               for module in net.modules() if type(module) is not InstanceNorm2d
+               for cls in type(module).__mro__ for function in vars(cls).values() if hasattr(function, "__code__"))
 
 
 def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:

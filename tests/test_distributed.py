@@ -201,3 +201,11 @@ def test_alone_synchronised_batch_norm_is_batch_norm(monkeypatch):
         torch.testing.assert_close(one, two)
     for one, two in zip(norm.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(one, two)
+
+
+def test_synchronised_batch_norm_keeps_its_digits_far_from_zero(monkeypatch):
+    monkeypatch.setattr(distributed, "all_sum", lambda x: x)
+    norm, x = torch.nn.BatchNorm2d(3), 1000 + torch.randn(2, 3, 16, 16)
+    wanted = norm(x)
+    synchronise(torch.nn.Sequential(norm))
+    torch.testing.assert_close(norm(x), wanted, rtol=1e-3, atol=1e-3)

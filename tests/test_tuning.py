@@ -123,6 +123,18 @@ def test_an_activation_in_place_may_follow_winograd_s_way(monkeypatch):
     assert all(gradient.isfinite().all() for gradient in found.values())
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_winograd_s_way_sends_contiguous_inputs_contiguous_gradients(padding, monkeypatch):
+    """F.instance_norm of a plugin before it would have a wrong gradient else."""
+    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
+    conv, x = convolution.Conv2d(8, 4, 3, padding=padding), images(1, 32, 8)
+    wanted, found = [], []
+    for norm, into in ((F.instance_norm, found), (InstanceNorm2d(8), wanted)):
+        into += torch.autograd.grad(conv(norm(y := x.clone().requires_grad_())).pow(3).sum(), y)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["resnet", "unet"])
 def test_memory_of_activations_is_estimated(name):
     assert activation_bytes(NETS[name](), (1, 3, 64, 64)) > 4 * 8 * 64 * 64
@@ -369,6 +381,12 @@ def test_raw_instance_norm_of_a_plugin_is_mended_and_bare_calls_keep_their_layou
     tune(bare, None, channels_last=True, recompute=False)
     bare(images())
     assert not bare[0].seen
+    seen = []
+    named = nn.Sequential(type("Named", (nn.InstanceNorm2d,), {})(3))
+    named[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous()))
+    tune(named, None, channels_last=True, recompute=False)
+    named(images())
+    assert seen == [True]
     tune(bare, torch.bfloat16, channels_last=True, recompute=False)
     assert bare(images().transpose(2, 3)).dtype == torch.float32  # also where it is not contiguous
     assert not bare[0].seen
