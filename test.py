@@ -29,7 +29,7 @@ from util.distributed import gathered, is_main, joined, world_size
 from util.errors import UsageError
 from util.files import atomic, inside
 from util.html import HTML
-from util.images import ValueRange, save_exact, save_image, tensor2im
+from util.images import ValueRange, save_exact, save_image, stretched, tensor2im
 from util.memory import explained, keep_freed_memory
 from util.metrics.report import remove_metrics, table, write_metrics
 from util.metrics.scores import Scores, choose
@@ -77,7 +77,7 @@ def test(opt) -> int:
         say(f"skipped {error}")
     tell(f"{len(rows)} images translated{f', {len(errors)} skipped' if errors else ''}: "
          f"{page.web_dir / 'index.html'}")
-    return int(bool(errors or (scores and scores.failed)))
+    return int(bool(errors or (scores and len(scores.working()) < len(wanted))))
 
 
 def add_row(opt, page: HTML, heading: str, files: Row) -> None:
@@ -90,7 +90,7 @@ def add_row(opt, page: HTML, heading: str, files: Row) -> None:
 def add_scored(opt, page: HTML, rows: dict[str, Row], scores: Scores) -> None:
     """Write the metrics, show them, and let the page be sorted by the one that is followed."""
     figures = scores.figures()
-    if not figures and scores.metrics and not scores.failed:
+    if scores.working() and not scores.has_truths():
         say(f"no metric: --model {opt.model} has no true images here; a model of pairs or of both domains has them, or "
             f"python -m util.metrics OUTPUTS TRUTHS")
     write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in rows if name in scores.rows},
@@ -171,17 +171,18 @@ def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source
     if not torch.is_tensor(value):
         save_image(np.asarray(value).astype(np.uint8), folder / f"{name}.png", ratio)
         return f"{name}.png", f"{name}.png"
+    value = stretched(value, ratio)
     array, from_npy = values.to_array(value), source.lower().endswith(".npy")
     if values.depth == "uint8" and array.shape[2] in (1, 3, 4):
-        save_image(array, folder / f"{name}.png", ratio)
+        save_image(array, folder / f"{name}.png")
         return f"{name}.png", f"{name}.png"
     if values.depth == "uint16" and array.shape[2] == 1 and not from_npy:
         shown, exact = f"{name}_8bit.png", f"{name}.png"  # a browser shows 16 bits without regard to their range
-        save_image(array, folder / exact, ratio)
+        save_image(array, folder / exact)
     else:
         shown, exact = f"{name}.png", f"{name}{'.npy' if from_npy else '.tif'}"
         save_exact(array, folder / exact)
-    save_image(tensor2im(value), folder / shown, ratio)
+    save_image(tensor2im(value), folder / shown)
     return shown, exact
 
 

@@ -347,6 +347,20 @@ def test_without_truth_a_test_says_so_and_translates(domains, capsys):
     assert "has no true images here" in capsys.readouterr().err
 
 
+def test_metrics_that_were_asked_for_and_left_out_make_the_exit_code_one(domains, monkeypatch, capsys):
+    def no_network():
+        raise OSError("name resolution failed")
+
+    run_train("--dataroot", domains, "--netG", "resnet_6blocks")
+    monkeypatch.setitem(pretrained.NETWORKS, "inception", pretrained.Pretrained("w.pth", "torch", no_network))
+    assert run_test("--model", "cycle_gan", "--dataroot", domains, "--metrics", "swd,fid") == 1
+    assert run_test("--model", "cycle_gan", "--dataroot", domains, "--metrics", "swd", "--num_test", "1") == 0
+    told = capsys.readouterr().err
+    assert "fid: left out" in told
+    assert "needs two images of each kind" in told
+    assert "no true images" not in told
+
+
 def test_both_domains_have_figures_and_cycle_errors(domains):
     run_train("--dataroot", domains, "--netG", "resnet_6blocks")
     run_test("--model", "cycle_gan", "--dataroot", domains, "--metrics", "l1,swd")

@@ -12,8 +12,11 @@ import torch
 from conftest import ROOT, cli, picture, run_test, run_train, write
 from PIL import Image
 
+from data.reading import read_image
 from networks import define_G
+from test import write_visual
 from util.errors import UsageError
+from util.images import ValueRange
 
 IMAGES = Path("results/experiment_name/test_latest/images")
 
@@ -303,6 +306,14 @@ def test_aspect_ratio_and_one_file(strips):
     assert pixels(IMAGES / "x_fake.png").shape == (64, 96, 3)
     run_test("--dataroot", "x.png", "--aspect_ratio", "0.5")
     assert pixels(IMAGES / "x_fake.png").shape == (128, 64, 3)
+
+
+@pytest.mark.parametrize(("source", "exact"), [("x.npy", "y.npy"), ("x.tif", "y.tif")])
+def test_aspect_ratio_is_that_of_the_exact_file_too(tmp_path, source, exact):
+    value = torch.rand(4, 8, 6)
+    assert write_visual(tmp_path, "y", value, ValueRange.parse("float32", "0:1"), source, 2.0) == ("y.png", exact)
+    assert read_image(str(tmp_path / exact), None).shape == (8, 12, 4)
+    assert pixels(tmp_path / "y.png").shape == (8, 12, 3)
 
 
 def test_names_with_markup_are_escaped_and_names_that_lead_out_refused(strips):

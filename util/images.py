@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from util.errors import UsageError
@@ -88,15 +89,26 @@ def tensor2im(image: Any, imtype: type = np.uint8) -> np.ndarray:
 
 
 def save_image(image: np.ndarray, path: str | Path, aspect_ratio: float = 1.0) -> None:
-    """Write (H, W), (H, W, 1) or (H, W, 3) uint8 or (H, W) uint16; a ratio above 1 makes it wider, below 1 taller."""
+    """Write (H, W) or (H, W, 1), uint8 or uint16, or (H, W, 3) or (H, W, 4) uint8, with `stretched_size`."""
     picture = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-    width, height = picture.size
     if aspect_ratio != 1.0:
-        width, height = round(width * max(1, aspect_ratio)), round(height / min(1, aspect_ratio))
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        picture = picture.resize(stretched_size(*picture.size, aspect_ratio), Image.Resampling.BICUBIC)
     with atomic(path, "wb", lasting=False) as file:  # it can be made again
         picture.save(file, format=Image.registered_extensions().get(Path(path).suffix.lower(), "PNG"),
                      **QUICK)
+
+
+def stretched_size(width: int, height: int, aspect_ratio: float) -> tuple[int, int]:
+    """A ratio above 1 makes an image wider, below 1 taller."""
+    return round(width * max(1, aspect_ratio)), round(height / min(1, aspect_ratio))
+
+
+def stretched(image: torch.Tensor, aspect_ratio: float) -> torch.Tensor:
+    """(C, H, W) of any range, by cubic interpolation."""
+    if aspect_ratio == 1.0:
+        return image
+    width, height = stretched_size(image.shape[2], image.shape[1], aspect_ratio)
+    return F.interpolate(image[None].double(), (height, width), mode="bicubic", antialias=True)[0]
 
 
 def save_exact(array: np.ndarray, path: str | Path) -> None:

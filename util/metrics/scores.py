@@ -85,7 +85,7 @@ class Scores:
             notice(f"size {name}", f"{name} is {describe(output)} and its truth {describe(truth)}: they are no pair "
                                    f"for metrics")
             truth = None
-        for metric in self._working():
+        for metric in self.working():
             if metric.features is None and truth is not None:
                 with self._or_left_out(metric):
                     values = torch.as_tensor(self._apply(metric, metric.function, output, truth))
@@ -103,14 +103,19 @@ class Scores:
 
     def _add_features(self, kept: dict[str, list[tuple[str, Tensor]]], name: str, images: Sequence[str],
                       pictures: Tensor) -> None:
-        for metric in self._working():
+        for metric in self.working():
             key = f"{name}/{metric.name}"
             if metric.features is not None and not (kept is self._references and key in self._kept):
                 with self._or_left_out(metric):
                     features = self._apply(metric, metric.features, pictures).cpu()
                     kept.setdefault(key, []).extend(zip(images, features, strict=True))
 
-    def _working(self) -> list[Metric]:
+    def has_truths(self) -> bool:
+        """Whether there was anything to compare with, for a pair or for sets."""
+        return bool(self.rows or self._all_references())
+
+    def working(self) -> list[Metric]:
+        """Those that are not left out."""
         return [metric for metric in self.metrics if metric.name not in self.failed]
 
     @contextmanager
@@ -150,7 +155,7 @@ class Scores:
         rows = [self.rows[image] for image in sorted(self.rows)]  # whatever process has seen which first
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
-        metrics = {metric.name: metric for metric in self._working()}
+        metrics = {metric.name: metric for metric in self.working()}
         references = self._all_references()
         for key in (key for key in self._features if key in references and key.split("/")[1] in metrics):
             metric, output, reference = metrics[key.split("/")[1]], in_order(self._features[key]), references[key]
