@@ -24,7 +24,7 @@ def prepare(model, opt) -> list[nn.Module]:
     Raises UsageError for what a plugin that takes its optimizer steps itself can't have.
     """
     precision = pick_precision(opt.amp, model.device)
-    on_cuda, on_cpu = model.device.type == "cuda", model.device.type == "cpu"
+    on_cuda = model.device.type == "cuda"
     _refuse_own_steps(model, opt, precision)
     compiled = [net for net in model.networks().values() if _repays(model, opt) and compilable(net, model.device)]
     for net in model.networks().values():
@@ -39,7 +39,7 @@ def prepare(model, opt) -> list[nn.Module]:
             for parameter in net.parameters():
                 if parameter.dim() == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        channels_last = on_cuda or (on_cpu and (here or precision is not None))
+        channels_last = model.device.type in ("cuda", "cpu")
         tune(net, precision, channels_last, recompute=getattr(opt, "checkpoint_activations", False))
     if model.isTrain and precision == torch.float16:
         model.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(model.device.type)
