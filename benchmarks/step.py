@@ -78,6 +78,8 @@ class Variant:
         if name == "plain":
             for net in self.model.networks().values():
                 vars(net).pop("forward", None)  # which lays its input out channels-last
+                for parameter in net.parameters():
+                    parameter.data = parameter.data.contiguous()
         shape = opt.batch_size, 3, opt.size, opt.size
         paths = {f"{key}_paths": ["x"] * shape[0] for key in "AB"}
         self.batch = {key: torch.rand(shape) * 2 - 1 for key in "AB"} | paths

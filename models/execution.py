@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from networks.footprint import activation_bytes, state_bytes
-from networks.tuning import compilable, compile_parts, times, tune
+from networks.tuning import compilable, compile_parts, may_lie_channels_last, times, tune
 from util.device import pick_precision
 from util.distributed import world_size
 from util.errors import UsageError, one_line
@@ -35,11 +35,11 @@ def prepare(model, opt) -> list[nn.Module]:
             synchronise(net)
         if here:
             compile_parts(net)
-        if here or on_cuda or (precision is not None and not model.isTrain):
+        channels_last = on_cuda or (model.device.type == "cpu" and may_lie_channels_last(net))
+        if channels_last and (here or on_cuda or (precision is not None and not model.isTrain)):
             for parameter in net.parameters():
                 if parameter.dim() == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        channels_last = model.device.type in ("cuda", "cpu")
         tune(net, precision, channels_last, recompute=getattr(opt, "checkpoint_activations", False))
     if model.isTrain and precision == torch.float16:
         model.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(model.device.type)

@@ -89,11 +89,13 @@ class _ToFewChannels(torch.autograd.Function):
     """y = x * w. With w turned by 180 degrees, x's gradient is g * w, and w's that of a convolution from g to x."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return F.conv2d(x, weight)
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         height, width = weight.shape[2] - 1, weight.shape[3] - 1

@@ -24,12 +24,11 @@ MENDED = {nn.InstanceNorm2d: InstanceNorm2d, nn.Tanh: Tanh}  # layers of torch, 
 def tune(net: nn.Module, precision: torch.dtype | None, channels_last: bool, recompute: bool) -> None:
     """Run a network under autocast to `precision` (None casts nothing), on inputs in channels-last memory.
 
-    What leaves it is float32 again. With `recompute` its parts keep no activations and run again in the backward pass
-    (Chen et al. 2016).
+    What leaves it is float32 and contiguous again. With `recompute` its parts keep no activations and run again in the
+    backward pass (Chen et al. 2016).
     """
     for module in net.modules():
         module.__class__ = MENDED.get(type(module), type(module))
-    channels_last = channels_last and not _calls_instance_norm(net)
     if recompute:
         _wrap_parts(net, lambda part: partial(_recomputed, net, part))
     if precision is not None or channels_last:
@@ -41,19 +40,23 @@ def _at_the_boundary(forward: Callable, precision: torch.dtype | None, channels_
     if channels_last:
         args = tuple(x.contiguous(memory_format=torch.channels_last) if torch.is_tensor(x) and x.dim() == 4 else x
                      for x in args)
-    if precision is None:
-        return forward(*args, **kwargs)
     kind = next((x.device.type for x in args if torch.is_tensor(x)), "cpu")
-    with torch.autocast(kind, precision):
+    with torch.autocast(kind, precision, enabled=precision is not None):
         out = forward(*args, **kwargs)
-    return tree_map(lambda x: x.float() if torch.is_tensor(x) and x.dtype == precision else x, out)
+    return tree_map(lambda x: _as_usual(x, precision) if torch.is_tensor(x) else x, out)
 
 
-def _calls_instance_norm(net: nn.Module) -> bool:
-    """Whether a module of somebody else's calls `F.instance_norm`, whose gradient `InstanceNorm2d` mends."""
-    return any("instance_norm" in function.__code__.co_names
-               for module in net.modules() if type(module) is not InstanceNorm2d
-               for cls in type(module).__mro__ for function in vars(cls).values() if hasattr(function, "__code__"))
+def _as_usual(x: Tensor, precision: torch.dtype | None) -> Tensor:
+    return (x.float() if x.dtype == precision else x).contiguous()
+
+
+def may_lie_channels_last(net: nn.Module) -> bool:
+    """Whether a network's gradients are right so on a CPU: where all its modules are torch's or ours.
+
+    Others may call `F.instance_norm`, as does one that tracks statistics; see `InstanceNorm2d`.
+    """
+    return all(type(m).__module__.startswith(("torch.", "networks.")) for m in net.modules()) and not any(
+        isinstance(m, nn.InstanceNorm2d) and m.track_running_stats for m in net.modules())
 
 
 def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:

@@ -58,9 +58,14 @@ def _operator(function: Callable) -> torch._ops.OpOverload:
 
     (`torch.library.custom_op` would import the compiler at the first call.)
     """
-    LIBRARY.define(f"{function.__name__}(Tensor a, Tensor b) -> Tensor")
-    LIBRARY.impl(function.__name__, function, "CPU")
-    return getattr(torch.ops.image_translation, function.__name__).default
+    def in_float32(a: Tensor, b: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return function(a, b)
+
+    name = f"winograd_{function.__name__}"
+    LIBRARY.define(f"{name}(Tensor a, Tensor b) -> Tensor")
+    LIBRARY.impl(name, in_float32, "CPU")
+    return getattr(torch.ops.image_translation, name).default
 
 
 # The convolution and its gradients. Each is linear in both arguments, so its own gradients are the other two.
@@ -101,7 +106,8 @@ def _describe(operator: torch._ops.OpOverload, shape: Callable, layout: torch.me
         ctx.save_for_backward(*inputs)
 
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return tuple(of(gradient, *ctx.saved_tensors) if needed else None
+        a, b = ctx.saved_tensors  # recomputed activations are given once
+        return tuple(of(gradient, a, b) if needed else None
                      for of, needed in zip(gradients, ctx.needs_input_grad, strict=True))
 
     def fake(a: Tensor, b: Tensor) -> Tensor:

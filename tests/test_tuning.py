@@ -14,7 +14,7 @@ from networks import convolution, define_D, define_G, winograd
 from networks.footprint import activation_bytes
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
-from networks.tuning import compile_parts, times, together, tune
+from networks.tuning import compile_parts, may_lie_channels_last, times, together, tune
 from util.device import pick_precision
 from util.errors import UsageError
 
@@ -121,6 +121,18 @@ def test_an_activation_in_place_may_follow_winograd_s_way(monkeypatch):
     net = define_G(3, 3, 8, "resnet_6blocks", "none")  # no norm, no bias: ReLU(True) changes the result itself
     _, found = gradients(net, images(1, 64))
     assert all(gradient.isfinite().all() for gradient in found.values())
+
+
+def test_winograd_s_way_stays_in_float32_under_autocast_and_recomputes(monkeypatch):
+    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
+    net, x = NETS["resnet"](), images(1, 64)
+    tune(net, None, channels_last=True, recompute=True)
+    wanted = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
+    y = net(x).square().mean()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(y, list(net.parameters()))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("padding", [0, 1])
@@ -368,28 +380,45 @@ def test_classic_plugins_run_in_bf16(strips):
     assert all(v.isfinite().all() and v.dtype == torch.float32 for v in model.netG.state_dict().values())
 
 
-def test_raw_instance_norm_of_a_plugin_is_mended_and_bare_calls_keep_their_layout():
-    class Bare(nn.Module):
-        def forward(self, x):
-            self.seen = x.is_contiguous(memory_format=torch.channels_last)
-            return F.instance_norm(x)
-
+def test_raw_instance_norm_of_a_plugin_is_mended():
     raw = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4))
+    assert may_lie_channels_last(raw)
     tune(raw, None, channels_last=True, recompute=False)
     assert type(raw[1]) is InstanceNorm2d
-    bare = nn.Sequential(Bare())
-    tune(bare, None, channels_last=True, recompute=False)
-    bare(images())
-    assert not bare[0].seen
-    seen = []
-    named = nn.Sequential(type("Named", (nn.InstanceNorm2d,), {})(3))
-    named[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous()))
-    tune(named, None, channels_last=True, recompute=False)
-    named(images())
-    assert seen == [True]
-    tune(bare, torch.bfloat16, channels_last=True, recompute=False)
-    assert bare(images().transpose(2, 3)).dtype == torch.float32  # also where it is not contiguous
-    assert not bare[0].seen
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_network_that_calls_instance_norm_itself_has_right_gradients(strips, compiled, monkeypatch):
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (convolution.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+
+        def forward(self, x):
+            y = self.first(x)
+            return y + (lambda z: F.instance_norm(self.second(z)))(y)  # nowhere in a class's own code
+
+    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr("models.execution._repays", lambda *_: compiled)
+    model = create_model(train_options("--model", "pix2pix", "--dataroot", strips))
+    model.netG, x = Residual(), images(1, 64)
+    model.netG.compiles_on = ("cpu",)
+    _, wanted = gradients(copy.deepcopy(model.netG).double(), x.double())
+    model.setup(model.opt)
+    _, found = gradients(model.netG, x)
+    assert_same(found, wanted, 1e-4)
+
+
+def test_layouts_that_have_wrong_gradients_are_known():
+    named = type("Named", (nn.InstanceNorm2d,), {})
+    assert not may_lie_channels_last(nn.Sequential(named(4)))
+    assert not may_lie_channels_last(nn.Sequential(nn.InstanceNorm2d(4, track_running_stats=True)))
+
+
+def test_what_leaves_a_network_is_contiguous():
+    net = NETS["resnet"]()
+    tune(net, None, channels_last=True, recompute=False)
+    assert net(images(2, 64)).is_contiguous()
 
 
 def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):

@@ -104,7 +104,7 @@ def stretched_size(width: int, height: int, aspect_ratio: float) -> tuple[int, i
 
 
 def stretched(image: torch.Tensor, aspect_ratio: float) -> torch.Tensor:
-    """(C, H, W) of any range, by cubic interpolation."""
+    """(C, H, W) of any range, by cubic interpolation, which overshoots at edges."""
     if aspect_ratio == 1.0:
         return image
     width, height = stretched_size(image.shape[2], image.shape[1], aspect_ratio)

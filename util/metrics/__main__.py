@@ -26,7 +26,7 @@ SPANS = {"uint8": "0:255", "uint16": "0:65535"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the figures, and write them where --output says."""
+    """Print the figures, and write them where --output says; returns 1 when a metric had to be left out, else 0."""
     parser = OneLineParser(prog="python -m util.metrics", description=__doc__.splitlines()[0])
     parser.add_argument("outputs", help="folder of images to score")
     parser.add_argument("truths", help="folder of the true ones, or of real images of their kind")
@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
         Path(opt.output).mkdir(parents=True, exist_ok=True)
     if opt.plugin_dir:
         add_plugin_dir(opt.plugin_dir, "util.metrics")
-    scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
+    wanted = choose(opt.metrics, opt.metric_weights)
+    scores = Scores(wanted, pick_device(opt.device, None)[1], opt.metric_weights)
     outputs, truths = (by_stem(folder, list_images(folder)) for folder in (opt.outputs, opt.truths))
     compare(scores, outputs, truths, opt.range)
     figures = scores.figures()
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         tell(f"{key.split('/')[1]}: {figure}")
     if opt.output:
         write_metrics(opt.output, figures, scores.rows, outputs=opt.outputs, truths=opt.truths)
-    return 0
+    return int(len(scores.working()) < len(wanted))
 
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:
