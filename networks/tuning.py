@@ -41,7 +41,7 @@ def _at_the_boundary(forward: Callable, precision: torch.dtype | None, channels_
         args = tuple(x.contiguous(memory_format=torch.channels_last) if torch.is_tensor(x) and x.dim() == 4 else x
                      for x in args)
     kind = next((x.device.type for x in args if torch.is_tensor(x)), "cpu")
-    with torch.autocast(kind, precision, enabled=precision is not None):
+    with torch.autocast(kind, precision) if precision is not None else contextlib.nullcontext():  # or a plugin's own
         out = forward(*args, **kwargs)
     return tree_map(lambda x: _as_usual(x, precision) if torch.is_tensor(x) else x, out)
 

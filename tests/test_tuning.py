@@ -415,6 +415,13 @@ def test_layouts_that_have_wrong_gradients_are_known():
     assert not may_lie_channels_last(nn.Sequential(nn.InstanceNorm2d(4, track_running_stats=True)))
 
 
+def test_without_a_precision_of_ours_a_plugin_may_have_its_own():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    tune(net, None, channels_last=True, recompute=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net(images()).dtype == torch.bfloat16
+
+
 def test_what_leaves_a_network_is_contiguous():
     net = NETS["resnet"]()
     tune(net, None, channels_last=True, recompute=False)
