@@ -77,7 +77,7 @@ def test(opt) -> int:
         say(f"skipped {error}")
     tell(f"{len(rows)} images translated{f', {len(errors)} skipped' if errors else ''}: "
          f"{page.web_dir / 'index.html'}")
-    return int(bool(errors or (scores and len(scores.working()) < len(wanted))))
+    return int(bool(errors or (scores and scores.incomplete())))
 
 
 def add_row(opt, page: HTML, heading: str, files: Row) -> None:

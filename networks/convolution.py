@@ -47,11 +47,9 @@ class Conv2d(_BeforeNorm, nn.Conv2d):
         return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
 
     def _product(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        size = [(length + 2 * self.padding[i] - self.kernel_size[i]) // self.stride[i] + 1
-                for i, length in enumerate(x.shape[-2:])]
         with torch.autocast(x.device.type, enabled=False):
             patches = F.unfold(x.to(dtype), self.kernel_size, padding=self.padding, stride=self.stride)
-            return _multiply(patches, self.weight.to(dtype).flatten(1).t()).unflatten(2, size)
+            return _multiply(patches, self.weight.to(dtype).flatten(1).t()).unflatten(2, _size_of_result(self, x))
 
 
 class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
@@ -128,9 +126,14 @@ def _winograd_pays(conv: nn.Conv2d, x: Tensor) -> bool:
     kernel, other = conv.kernel_size
     if not _large(conv, x) or kernel not in winograd.KERNELS or other != kernel or conv.stride != (1, 1):
         return False
-    rows, columns = (-(-(x.shape[2 + i] + 2 * conv.padding[i] - kernel + 1) // winograd.block_side(kernel))
-                     for i in (0, 1))
+    rows, columns = (-(-length // winograd.block_side(kernel)) for length in _size_of_result(conv, x))
     return len(x) * rows * columns >= MANY_BLOCKS and _autocast_type(x.dtype) == torch.float32
+
+
+def _size_of_result(conv: nn.Conv2d, x: Tensor) -> list[int]:
+    """[H, W] of what a convolution without dilation makes of x."""
+    return [(length + 2 * conv.padding[i] - conv.kernel_size[i]) // conv.stride[i] + 1
+            for i, length in enumerate(x.shape[-2:])]
 
 
 def _large(conv: nn.Module, x: Tensor) -> bool:

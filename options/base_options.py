@@ -48,8 +48,7 @@ class BaseOptions(ABC):
         add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         add("--gpu_ids", default=None, help="the older spelling: 0 is --device cuda:0, -1 is --device cpu")
         add("--seed", type=seed, default=None, help="random seed; drawn and recorded unless given")
-        add("--amp", default="auto", choices=AMP, help="mixed precision; auto: bf16 where the hardware "
-                                                                 "is quicker in it")
+        add("--amp", default="auto", choices=AMP, help="mixed precision; auto: bf16 where that is quicker")
         add("--compile", default="auto", choices=("auto", "on", "off"), help="compiled networks; auto: where the run "
                                                                              "is long enough to repay it")
 

@@ -410,6 +410,17 @@ def test_a_network_that_calls_instance_norm_itself_has_right_gradients(strips, c
 
 
 def test_layouts_that_have_wrong_gradients_are_known():
+    class Bare(nn.Module):
+        def forward(self, x):
+            self.seen = x.is_contiguous(memory_format=torch.channels_last)
+            return F.instance_norm(x)
+
+    bare = nn.Sequential(Bare())
+    for precision in (None, torch.bfloat16):
+        tune(bare, precision, may_lie_channels_last(bare), recompute=False)
+        bare(images())
+        assert not bare[0].seen
+    assert bare(images().transpose(2, 3)).dtype == torch.float32  # also where it is not contiguous
     named = type("Named", (nn.InstanceNorm2d,), {})
     assert not may_lie_channels_last(nn.Sequential(named(4)))
     assert not may_lie_channels_last(nn.Sequential(nn.InstanceNorm2d(4, track_running_stats=True)))

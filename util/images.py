@@ -89,7 +89,7 @@ def tensor2im(image: Any, imtype: type = np.uint8) -> np.ndarray:
 
 
 def save_image(image: np.ndarray, path: str | Path, aspect_ratio: float = 1.0) -> None:
-    """Write (H, W) or (H, W, 1), uint8 or uint16, or (H, W, 3) or (H, W, 4) uint8, with `stretched_size`."""
+    """Write (H, W) or (H, W, 1), uint8 or uint16, or (H, W, 3) or (H, W, 4) uint8, resized to `stretched_size`."""
     picture = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     if aspect_ratio != 1.0:
         picture = picture.resize(stretched_size(*picture.size, aspect_ratio), Image.Resampling.BICUBIC)

@@ -42,8 +42,7 @@ def main(argv: Sequence[str]) -> int:
         Path(opt.output).mkdir(parents=True, exist_ok=True)
     if opt.plugin_dir:
         add_plugin_dir(opt.plugin_dir, "util.metrics")
-    wanted = choose(opt.metrics, opt.metric_weights)
-    scores = Scores(wanted, pick_device(opt.device, None)[1], opt.metric_weights)
+    scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
     outputs, truths = (by_stem(folder, list_images(folder)) for folder in (opt.outputs, opt.truths))
     compare(scores, outputs, truths, opt.range)
     figures = scores.figures()
@@ -61,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         tell(f"{key.split('/')[1]}: {figure}")
     if opt.output:
         write_metrics(opt.output, figures, scores.rows, outputs=opt.outputs, truths=opt.truths)
-    return int(len(scores.working()) < len(wanted))
+    return int(scores.incomplete())
 
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:

@@ -59,7 +59,7 @@ class Scores:
 
     def __init__(self, metrics: Sequence[Metric], device: torch.device, weights: str | None = None,
                  networks: dict[str, Callable] | None = None):
-        self.networks = dict(networks or {})
+        self.networks, self._wanted = dict(networks or {}), len(metrics)
         for name in {metric.needs for metric in metrics if metric.needs} - self.networks.keys():
             try:
                 self.networks[name] = load(name, weights, device)
@@ -117,6 +117,10 @@ class Scores:
     def working(self) -> list[Metric]:
         """Those that are not left out."""
         return [metric for metric in self.metrics if metric.name not in self.failed]
+
+    def incomplete(self) -> bool:
+        """Whether any that was asked for is left out."""
+        return len(self.working()) < self._wanted
 
     @contextmanager
     def _or_left_out(self, metric: Metric) -> Iterator[None]:
