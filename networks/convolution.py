@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks import winograd
+from networks.products import multiply
 
 FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer than multiplying with them
 SOME_POSITIONS = 256    # up to which casting them pays, but not reordering them too
@@ -145,7 +146,7 @@ def _large(conv: nn.Module, x: Tensor) -> bool:
 def _multiply(columns: Tensor, weights: Tensor) -> Tensor:
     """(N, K, L) and (K, M) -> (N, M, L); positions are the rows, which is how a tall matrix is read best."""
     n, _, length = columns.shape
-    return (columns.transpose(1, 2).flatten(0, 1) @ weights).unflatten(0, (n, length)).transpose(1, 2)
+    return multiply(columns.transpose(1, 2).flatten(0, 1), weights).unflatten(0, (n, length)).transpose(1, 2)
 
 
 def _add(y: Tensor, bias: Tensor | None) -> Tensor:

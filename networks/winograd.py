@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from networks.products import multiply, multiply_each
+
 PATCH = 6
 KERNELS = (3, 4)
 
@@ -76,7 +78,7 @@ def convolved(x: Tensor, weight: Tensor) -> Tensor:
     """x and (K, C, k, k) -> (N, K, b h, b w)."""
     kernel = weight.shape[-1]
     block = block_side(kernel)
-    products = torch.bmm(_transform(INPUT, _patches(x, block)), _transformed(weight).transpose(1, 2))
+    products = multiply_each(_transform(INPUT, _patches(x, block)), _transformed(weight).transpose(1, 2))
     return _joined(_transform(OUTPUT[kernel], products), len(x), (x.shape[2] - kernel + 1) // block, block)
 
 
@@ -85,7 +87,7 @@ def gradient_of_x(of_y: Tensor, weight: Tensor) -> Tensor:
     """(N, K, b h, b w) and (K, C, k, k) -> x."""
     kernel = weight.shape[-1]
     block = block_side(kernel)
-    products = torch.bmm(_transform(OUTPUT[kernel].t(), _blocks(of_y, block)), _transformed(weight))
+    products = multiply_each(_transform(OUTPUT[kernel].t(), _blocks(of_y, block)), _transformed(weight))
     return _overlapped(_transform(INPUT.t(), products), len(of_y), of_y.shape[2] // block, block)
 
 
@@ -95,8 +97,9 @@ def gradient_of_weight(x: Tensor, of_y: Tensor) -> Tensor:
     kernel = x.shape[2] - of_y.shape[2] + 1
     block = block_side(kernel)
     blocks = _transform(OUTPUT[kernel].t(), _blocks(of_y, block)).transpose(1, 2)
-    products = torch.bmm(blocks, _transform(INPUT, _patches(x, block)))
-    return (products.flatten(1).t() @ WEIGHT[kernel]).view(of_y.shape[1], x.shape[1], kernel, kernel)
+    products = multiply_each(blocks, _transform(INPUT, _patches(x, block)))
+    weights = multiply(WEIGHT[kernel].t(), products.flatten(1)).t().contiguous()
+    return weights.view(of_y.shape[1], x.shape[1], kernel, kernel)
 
 
 def _describe(operator: torch._ops.OpOverload, shape: Callable, layout: torch.memory_format,
@@ -137,13 +140,13 @@ _describe(gradient_of_weight, lambda x, y: (y.shape[1], x.shape[1], *2 * [x.shap
 
 
 def _transform(matrix: Tensor, x: Tensor) -> Tensor:
-    return (matrix @ x.flatten(1)).unflatten(1, x.shape[1:])
+    return multiply(matrix, x.flatten(1)).unflatten(1, x.shape[1:])
 
 
 def _transformed(weight: Tensor) -> Tensor:
     """(K, C, k, k) -> (36, K, C)."""
     channels = weight.shape[:2]
-    return (WEIGHT[weight.shape[-1]] @ weight.reshape(channels.numel(), -1).t()).unflatten(1, channels)
+    return multiply(WEIGHT[weight.shape[-1]], weight.reshape(channels.numel(), -1).t()).unflatten(1, channels)
 
 
 def _patches(x: Tensor, block: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Quicker ways to the same numbers: gradients of every parameter, against the plain way."""
 
 import copy
+import time
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ from torch import nn
 
 from models import create_model
 from models.base_model import MicroBatch, align_state
-from networks import convolution, define_D, define_G, winograd
+from networks import convolution, define_D, define_G, products, winograd
 from networks.footprint import activation_bytes
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
 from networks.tuning import compile_parts, may_lie_channels_last, times, together, tune
-from util.device import pick_precision
+from util.device import cpu_seconds, pick_precision
 from util.errors import UsageError
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -78,6 +79,13 @@ def test_instance_norm_is_right_in_every_layout(n, x_layout, g_layout):
         torch.testing.assert_close(InstanceNorm2d(8)(x), found, rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture(params=["torch", "onednn"])
+def library(request, monkeypatch):
+    """Which one multiplies matrices in float32."""
+    monkeypatch.setattr(products, "_onednn_is_quicker", lambda: request.param == "onednn")
+
+
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
 def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monkeypatch):
@@ -89,12 +97,16 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
         monkeypatch.setattr(convolution, "MANY_WEIGHTS", many)
         found, wanted = ours(x), theirs(x)
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
-        for ours_grad, theirs_grad in zip(torch.autograd.grad(found.square().sum(), ours.parameters()),
-                                          torch.autograd.grad(wanted.square().sum(), theirs.parameters()),
-                                          strict=True):
+        for ours_grad, theirs_grad in zip(two_derivatives(found, ours), two_derivatives(wanted, theirs), strict=True):
             torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
 
 
+def two_derivatives(y, net):
+    first = torch.autograd.grad(y.square().mean(), tuple(net.parameters()), create_graph=True)
+    return *first, *torch.autograd.grad(sum(g.square().sum() for g in first), tuple(net.parameters()))
+
+
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("kernel", winograd.KERNELS)
 @pytest.mark.parametrize(("padding", "size"), [(0, (18, 34)), (1, (17, 30)), ((0, 2), (23, 21))])
 def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size, kernel, monkeypatch):
@@ -152,6 +164,7 @@ def test_memory_of_activations_is_estimated(name):
     assert activation_bytes(NETS[name](), (1, 3, 64, 64)) > 4 * 8 * 64 * 64
 
 
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(("kernel", "size"), [(3, (8, 12)), (4, (9, 6))])
 def test_winograd_s_way_describes_itself_rightly(kernel, size):
     height, width = (side + kernel - 1 for side in size)
@@ -371,6 +384,11 @@ def test_auto_is_bf16_only_where_the_hardware_is_quicker_in_it(monkeypatch, quic
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     monkeypatch.setattr("util.device._bf16_is_quicker", lambda: quicker)
     assert pick_precision("auto", torch.device("cpu")) == precision
+
+
+def test_a_way_s_seconds_are_those_of_the_core_not_of_the_clock():
+    waiting, computing = cpu_seconds(lambda: time.sleep(0.05), lambda: sum(range(10 ** 6)))
+    assert waiting < computing
 
 
 def test_classic_plugins_run_in_bf16(strips):

@@ -1,0 +1,55 @@
+"""Matrix products in float32 on a CPU, by the library that is quicker there.
+
+torch takes MKL's, which uses half of what other CPUs than Intel's can do; oneDNN's takes all of it.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from util.device import cpu_seconds
+
+CLEARLY = 1.5  # times as quick, so that no two runs choose differently: the libraries round differently
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """(M, K) and (K, N) -> (M, N); in other types than float32, and compiled, it is torch's own product."""
+    if a.dtype != torch.float32 or torch.compiler.is_compiling() or not _onednn_is_quicker():
+        return a @ b
+    return _Product.apply(a, b)
+
+
+def multiply_each(a: Tensor, b: Tensor) -> Tensor:
+    """(G, M, K) and (G, K, N), float32 -> (G, M, N), inside of an operator: without gradients."""
+    if not _onednn_is_quicker():
+        return torch.bmm(a, b)
+    return torch.stack([_by_onednn(x, y) for x, y in zip(a, b, strict=True)])
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return _by_onednn(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        of_a, of_b = ctx.needs_input_grad
+        return multiply(gradient, b.t()) if of_a else None, multiply(a.t(), gradient) if of_b else None
+
+
+def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+
+
+@functools.cache
+def _onednn_is_quicker() -> bool:
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    x = torch.ones(512, 512)
+    with torch.no_grad():
+        usual, onednn = cpu_seconds(lambda: torch.mm(x, x), lambda: _by_onednn(x, x))
+    return CLEARLY * onednn < usual
