@@ -432,3 +432,5 @@ def test_where_no_metric_is_left_nothing_else_is_blamed(tmp_path, monkeypatch, c
     with pytest.raises(UsageError, match="--metrics fid: none is left"):
         main(["made", "true", "--metrics", "fid"])
     assert "fid: left out, " in capsys.readouterr().err
+    assert main(["made", "true", "--metrics", "l1,fid"]) == 1
+    assert main(["made", "true", "--metrics", "l1"]) == 0
