@@ -82,6 +82,8 @@ def test_instance_norm_is_right_in_every_layout(n, x_layout, g_layout):
 @pytest.fixture(params=["torch", "onednn"])
 def library(request, monkeypatch):
     """Which one multiplies matrices in float32."""
+    if request.param == "onednn" and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("torch was built without oneDNN")
     monkeypatch.setattr(products, "_onednn_is_quicker", lambda: request.param == "onednn")
 
 
@@ -102,7 +104,7 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
 
 
 def two_derivatives(y, net):
-    first = torch.autograd.grad(y.square().mean(), tuple(net.parameters()), create_graph=True)
+    first = torch.autograd.grad(y.square().sum(), tuple(net.parameters()), create_graph=True)
     return *first, *torch.autograd.grad(sum(g.square().sum() for g in first), tuple(net.parameters()))
 
 

@@ -96,9 +96,9 @@ def cpu_seconds(*ways: Callable[[], Any]) -> list[float]:
     """What each way takes of one core, the best of five turns; what else the machine has to do does not count."""
     least = [float("inf")] * len(ways)
     with one_core():
-        for turn in range(5 * len(ways)):
-            i = turn % len(ways)
-            start = time.thread_time()
-            ways[i]()
-            least[i] = min(least[i], time.thread_time() - start)
+        for _ in range(5):
+            for i, way in enumerate(ways):
+                start = time.thread_time()
+                way()
+                least[i] = min(least[i], time.thread_time() - start)
     return least
