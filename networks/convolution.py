@@ -50,7 +50,8 @@ class Conv2d(_BeforeNorm, nn.Conv2d):
     def _product(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             patches = F.unfold(x.to(dtype), self.kernel_size, padding=self.padding, stride=self.stride)
-            return _multiply(patches, self.weight.to(dtype).flatten(1).t()).unflatten(2, _size_of_result(self, x))
+            rows = _multiply(patches, self.weight.to(dtype).flatten(1).t())
+            return rows.unflatten(1, _size_of_result(self, x)).permute(0, 3, 1, 2)
 
 
 class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
@@ -65,7 +66,7 @@ class ConvTranspose2d(_BeforeNorm, nn.ConvTranspose2d):
                 for i, length in enumerate(x.shape[-2:])]
         with torch.autocast(x.device.type, enabled=False):
             patches = _multiply(x.to(dtype).flatten(2), self.weight.to(dtype).flatten(1))
-            y = F.fold(patches, size, self.kernel_size, padding=self.padding, stride=self.stride)
+            y = F.fold(patches.transpose(1, 2), size, self.kernel_size, padding=self.padding, stride=self.stride)
         return self.with_unused_bias(_add(y, self.used_bias()).to(x.dtype))
 
 
@@ -144,9 +145,9 @@ def _large(conv: nn.Module, x: Tensor) -> bool:
 
 
 def _multiply(columns: Tensor, weights: Tensor) -> Tensor:
-    """(N, K, L) and (K, M) -> (N, M, L); positions are the rows, which is how a tall matrix is read best."""
+    """(N, K, L) and (K, M) -> (N, L, M); positions are the rows, which is how a tall matrix is read best."""
     n, _, length = columns.shape
-    return multiply(columns.transpose(1, 2).flatten(0, 1), weights).unflatten(0, (n, length)).transpose(1, 2)
+    return multiply(columns.transpose(1, 2).flatten(0, 1), weights).unflatten(0, (n, length))
 
 
 def _add(y: Tensor, bias: Tensor | None) -> Tensor:

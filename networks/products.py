@@ -39,7 +39,12 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors
         of_a, of_b = ctx.needs_input_grad
-        return multiply(gradient, b.t()) if of_a else None, multiply(a.t(), gradient) if of_b else None
+        return multiply(gradient, b.t()) if of_a else None, _gradient_of(b, a, gradient) if of_b else None
+
+
+def _gradient_of(b: Tensor, a: Tensor, gradient: Tensor) -> Tensor:
+    """In the memory order of b, which are weights, perhaps transposed: autograd would copy another one."""
+    return multiply(a.t(), gradient) if b.is_contiguous() else multiply(gradient.t(), a).t()
 
 
 def _by_onednn(a: Tensor, b: Tensor) -> Tensor:

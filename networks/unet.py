@@ -1,6 +1,7 @@
 """The U-Net generator of pix2pix (Isola et al. 2017, 6.1.1), built from the innermost block outwards."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,4 +92,17 @@ class UnetSkipConnectionBlock(nn.Module):
         skip = x = activation(x)
         for layer in rest:
             x = layer(x)
-        return torch.cat([skip, x], 1)
+        slow = skip.device.type == "cpu" and skip.is_contiguous(memory_format=torch.channels_last)
+        return _JoinedChannelsLast.apply(skip, x) if slow else torch.cat([skip, x], 1)
+
+
+class _JoinedChannelsLast(torch.autograd.Function):
+    """Both in one memory order, and their gradients dense, not slices: on a CPU norms and ReLU take a slow way else."""
+
+    @staticmethod
+    def forward(ctx: Any, skip: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([skip, x.contiguous(memory_format=torch.channels_last)], 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.contiguous(memory_format=torch.channels_last) for part in gradient.chunk(2, 1))
