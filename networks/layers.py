@@ -43,6 +43,21 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         return images[0] if len(images) == 1 else torch.cat(images)
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's own; of batches that share a call (`networks.together`) each has statistics of its own."""
+
+    batches: Sequence[int] = ()       # the images of each, while they share one
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.batches:
+            return self.norm(x)
+        return torch.cat([self.norm(batch) for batch in x.split(self.batches)])
+
+    def norm(self, x: Tensor) -> Tensor:
+        """One batch (N, C, H, W)."""
+        return super().forward(x)
+
+
 class ReflectionPad2d(nn.ReflectionPad2d):
     """torch's own, in the precision of its input; compiled, it is put together from slices, whose gradient fuses better
     than that of a gather.

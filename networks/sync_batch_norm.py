@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from networks.layers import BatchNorm2d
 from util import distributed
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
+class SyncBatchNorm2d(BatchNorm2d):
     """The statistics are those of the whole batch, whatever part of it this process has; same weights, same keys.
 
     Synchronised where gradients are recorded, which all processes do alike; pictures are one's own affair. Images that
@@ -14,9 +15,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """
 
     @torch.compiler.disable
-    def forward(self, x: Tensor) -> Tensor:
+    def norm(self, x: Tensor) -> Tensor:
         if not (self.training and torch.is_grad_enabled()):
-            return super().forward(x)
+            return super().norm(x)
         values = x if x.dtype == torch.float64 else x.float()
         counts = float(distributed.share.batch > 0)
         size = values.new_tensor([values.numel() / values.shape[1]])

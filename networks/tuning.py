@@ -5,7 +5,7 @@ import copy
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 
-from networks.layers import InstanceNorm2d, Tanh
+from networks.layers import BatchNorm2d, InstanceNorm2d, Tanh
 
 WARM_UP, TIMED = 2, 3  # passes
-MENDED = {nn.InstanceNorm2d: InstanceNorm2d, nn.Tanh: Tanh}  # layers of torch, in a network of whoever wrote it
+# layers of torch, in a network of whoever wrote it
+MENDED = {nn.BatchNorm2d: BatchNorm2d, nn.InstanceNorm2d: InstanceNorm2d, nn.Tanh: Tanh}
 
 
 def tune(net: nn.Module, precision: torch.dtype | None, channels_last: bool, recompute: bool) -> None:
@@ -72,17 +73,20 @@ def _wrap_parts(net: nn.Module, wrap: Callable[[Callable], Callable]) -> None:
 def _recomputed(net: nn.Module, part: Callable, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return part(*args, **kwargs)
+    norms = _batch_norms(net)
+    batches = next((norm.batches for norm in norms if isinstance(norm, BatchNorm2d)), ())
     return checkpoint(part, *args, use_reentrant=False, **kwargs,
-                      context_fn=lambda: (contextlib.nullcontext(), _keeping_statistics(net)))
+                      context_fn=lambda: (contextlib.nullcontext(), _again(norms, batches)))
 
 
 @contextlib.contextmanager
-def _keeping_statistics(net: nn.Module) -> Iterator[None]:
-    """Batch norm does not count the batch a second time."""
-    buffers = [buffer for m in net.modules() if isinstance(m, _BatchNorm) for buffer in m.buffers(recurse=False)]
+def _again(norms: list[_BatchNorm], batches: Sequence[int]) -> Iterator[None]:
+    """Batch norm sees the batches that it saw, and does not count them a second time."""
+    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
     before = [buffer.clone() for buffer in buffers]
     try:
-        yield
+        with _sharing(norms, batches):
+            yield
     finally:
         for buffer, value in zip(buffers, before, strict=True):
             buffer.data.copy_(value)  # the backward pass may have saved it
@@ -153,10 +157,28 @@ def _seconds(net: nn.Module, x: Tensor, passes: int) -> float:
 def together(net: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
     """What a network makes of several batches (N, C, H, W): in one call, where no image can tell.
 
-    Batch norm and unequal sizes need a call each.
+    Unequal sizes, and a batch norm that is not torch's, need a call each.
     """
-    apart = (len({x.shape[1:] for x in batches}) > 1
-             or any(isinstance(m, _BatchNorm) and m.training for m in net.modules()))
-    if apart:
+    norms = _batch_norms(net)
+    of_a_plugin = any(norm.training and not isinstance(norm, BatchNorm2d) for norm in norms)
+    if of_a_plugin or len({x.shape[1:] for x in batches}) > 1:
         return tuple(net(x) for x in batches)
-    return net(torch.cat(batches)).split([len(x) for x in batches])
+    sizes = [len(x) for x in batches]
+    with _sharing(norms, sizes):
+        return net(torch.cat(batches)).split(sizes)
+
+
+@contextlib.contextmanager
+def _sharing(norms: list[_BatchNorm], batches: Sequence[int]) -> Iterator[None]:
+    """Inside the block, what enters these norms is several batches of so many images."""
+    for norm in norms:
+        norm.batches = batches
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.batches
+
+
+def _batch_norms(net: nn.Module) -> list[_BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]

@@ -57,6 +57,7 @@ NETS = {
     "unet": lambda: define_G(3, 3, 8, "unet_64", "instance"),
     "unet_batch": lambda: define_G(3, 3, 8, "unet_64", "batch", True),
     "patchgan": lambda: define_D(3, 8, "basic", norm="instance"),
+    "patchgan_batch": lambda: define_D(3, 8, "basic", norm="batch"),
     "pixel": lambda: define_D(3, 8, "pixel", norm="batch"),
 }
 
@@ -101,6 +102,16 @@ def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monke
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
         for ours_grad, theirs_grad in zip(two_derivatives(found, ours), two_derivatives(wanted, theirs), strict=True):
             torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_gradient_of_weights_lies_as_they_do(turned):
+    """Autograd copies another one."""
+    a, w = torch.randn(5, 7), torch.randn(7, 3).t().contiguous().t() if turned else torch.randn(7, 3)
+    gradient, = torch.autograd.grad(products.multiply(a, w.requires_grad_()), w, torch.ones(5, 3))
+    assert gradient.stride() == w.stride()
+    torch.testing.assert_close(gradient, a.sum(0)[:, None].expand(7, 3))
 
 
 def two_derivatives(y, net):
@@ -323,15 +334,37 @@ def test_images_that_share_a_call_give_the_same_step(n, monkeypatch):
     assert model.get_current_losses() == pytest.approx(other.get_current_losses())
 
 
-def test_batch_norm_and_unequal_sizes_get_a_call_each(monkeypatch):
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("n", [1, 2])
+def test_batches_that_share_a_call_keep_their_own_statistics(n, recompute):
+    shared = NETS["patchgan_batch"]().double()
+    tune(shared, None, channels_last=True, recompute=recompute)
+    apart = copy.deepcopy(shared)
+    batches = images(n).double(), images(3).double()
+    calls = []
+    shared.register_forward_hook(lambda *_: calls.append(1))
+    found, wanted = together(shared, *batches), tuple(map(apart, batches))
+    for y, z in zip(found, wanted, strict=True):
+        torch.testing.assert_close(y, z)
+    sum(y.square().mean() for y in (*found, *wanted)).backward()
+    for one, two in zip(shared.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+    assert all(torch.equal(one, two) for one, two in zip(shared.buffers(), apart.buffers(), strict=True))
+    assert len(calls) == 1
+    torch.testing.assert_close(shared(batches[0]), apart(batches[0]))  # one batch again
+
+
+def test_unequal_sizes_and_a_batch_norm_of_a_plugin_get_a_call_each():
     calls = []
     net = NETS["pixel"]()
+    tune(net, None, channels_last=False, recompute=False)
     net.register_forward_hook(lambda *_: calls.append(1))
-    together(net, images(1), images(1))
-    assert len(calls) == 2
-    together(net.eval(), images(1), images(1))
-    assert len(calls) == 3
     together(net, images(1), images(1, 32))
+    assert len(calls) == 2
+    net.extra = nn.ModuleList([type("Own", (nn.BatchNorm2d,), {})(3)])
+    together(net, images(1), images(1))
+    assert len(calls) == 4
+    together(net.eval(), images(1), images(1))
     assert len(calls) == 5
 
 
@@ -483,6 +516,12 @@ def test_compilation_is_for_runs_that_repay_it(images_planned, expected, monkeyp
     model.planned_images, model.planned_size = images_planned, (64, 64)
     model.setup(opt)
     assert bool(compiled) is expected
+
+
+def test_a_wish_to_compile_that_helps_no_network_is_answered(capsys):
+    opt = train_options("--model", "pix2pix", "--dataroot", "x", "--compile", "on", "--gpu_ids", "-1")
+    create_model(opt).setup(opt)
+    assert "nothing is compiled" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", (1, 3, 5))
