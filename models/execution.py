@@ -83,6 +83,9 @@ def _input_shape(model, net: nn.Module) -> tuple[int, int, int, int]:
 def compile_now(model, nets: list[nn.Module]) -> None:
     """Compile the first network, and tell what it costs and gains; where that fails, nothing is compiled."""
     if not nets:
+        if model.opt.compile == "on":
+            notice("compile", f"nothing is compiled: none of these networks says in compiles_on that it gains by it on "
+                              f"{model.device.type}")
         return
     try:
         with torch.set_grad_enabled(model.isTrain):
