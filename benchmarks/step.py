@@ -26,9 +26,9 @@ from models import create_model
 from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
 from networks import convolution
 from options.train_options import TrainOptions
-from util.device import pick_precision
 from util.guard import Guard
 from util.memory import keep_freed_memory
+from util.precision import pick_precision
 
 VARIANTS = {
     "plain": "--amp off --compile off --cuda_graph off",

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from networks.products import multiply, multiply_each
+from util.products import multiply, multiply_each
 
 PATCH = 6
 KERNELS = (3, 4)

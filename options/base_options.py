@@ -17,12 +17,13 @@ from networks.layers import INIT_TYPES
 from options.config_file import read_config
 from options.parser import Parser
 from options.record import read_record, run_name
-from util.device import AMP, pick_device
+from util.device import pick_device
 from util.errors import UsageError
 from util.files import inside
 from util.images import DEPTHS
 from util.notices import notice
 from util.plugins import add_plugin_dir, plugin_names
+from util.precision import AMP
 from util.seed import derive
 from util.types import natural, not_negative, number_or_inf, positive, seed, size, words
 

@@ -11,13 +11,15 @@ from torch import nn
 
 from models import create_model
 from models.base_model import MicroBatch, align_state
-from networks import convolution, define_D, define_G, products, winograd
+from networks import convolution, define_D, define_G, winograd
 from networks.footprint import activation_bytes
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
 from networks.tuning import compile_parts, may_lie_channels_last, times, together, tune
-from util.device import cpu_seconds, pick_precision
+from util import products
+from util.device import cpu_seconds
 from util.errors import UsageError
+from util.precision import pick_precision
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
@@ -417,7 +419,7 @@ def test_what_only_minimize_can_do_is_refused_elsewhere(strips):
 @pytest.mark.parametrize(("quicker", "precision"), [(True, torch.bfloat16), (False, None)])
 def test_auto_is_bf16_only_where_the_hardware_is_quicker_in_it(monkeypatch, quicker, precision):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    monkeypatch.setattr("util.device._bf16_is_quicker", lambda: quicker)
+    monkeypatch.setattr("util.precision._bf16_is_quicker", lambda: quicker)
     assert pick_precision("auto", torch.device("cpu")) == precision
 
 
