@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, cli, run_train
 
+from util.plots import chart
 from util.progress import Means, Progress
 from util.sinks import Background, Sink, Sinks
 from util.sinks.log_file import LogFile, log_line, read_log
@@ -75,6 +76,7 @@ def test_a_log_that_a_crash_has_torn_goes_on(tmp_path):
 def test_lines_that_do_not_fit_on_the_disk_wait(tmp_path):
     script = """
 import resource, sys
+from util.plots import chart
 from util.progress import Progress
 from util.sinks.log_file import LogFile
 log = LogFile(".", Progress())
@@ -106,6 +108,12 @@ def test_the_page_is_newest_first_and_keeps_earlier_epochs(tmp_path):
     assert text.index("epoch010_real_A.png") < text.index("epoch010_fake_B.png")
     assert "<polyline" in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")  # opens without a network
+
+
+@pytest.mark.parametrize(("low", "high"), [("0.173", "1.2"), ("0.1731", "0.1732"), ("2", "2")])
+def test_the_ends_of_a_curve_are_told_apart(low, high):
+    drawn = chart("l1", {"": ([1, 2], [float(low), float(high)])}).render()
+    assert f">{low}<" in drawn and f">{high}<" in drawn
 
 
 def test_progress_counts_images():

@@ -38,7 +38,8 @@ def chart(name: str, curves: dict[str, Curve], mark: float | None = None) -> tag
         drawing.add(svg.polyline(points=line, stroke=colour))
         x, y = place(*points[-1])
         drawing.add(svg.circle(cx=x, cy=y, r=2.5, fill=colour))
-    for text, x, y in ((f"{high:.3g}", 4, TOP + 4), (f"{low:.3g}", 4, HEIGHT - BOTTOM),
+    digits = next((digits for digits in range(3, 7) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 3)
+    for text, x, y in ((f"{high:.{digits}g}", 4, TOP + 4), (f"{low:.{digits}g}", 4, HEIGHT - BOTTOM),
                        (f"{left:.3g}", LEFT, HEIGHT - 8), (f"epoch {right:.3g}", WIDTH - 70, HEIGHT - 8)):
         drawing.add(svg.text(text, x=x, y=y))
     caption = figure.add(tags.figcaption(f"{name}: "))
