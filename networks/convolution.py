@@ -99,7 +99,8 @@ class _ToFewChannels(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         height, width = weight.shape[2] - 1, weight.shape[3] - 1
-        gradient = F.pad(gradient, (width, width, height, height))
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        gradient = F.pad(gradient, (width, width, height, height)).contiguous(memory_format=layout)
         turned = weight.flip(2, 3).transpose(0, 1)
         of_turned = torch.nn.grad.conv2d_weight(gradient, turned.shape, x)
         return F.conv2d(gradient, turned), of_turned.transpose(0, 1).flip(2, 3)
@@ -160,7 +161,7 @@ class _Unused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, parameter: Tensor) -> Tensor:
         ctx.save_for_backward(parameter)
-        return y.view_as(y)
+        return y.detach()  # a view would count the strides of one channels-last image anew, and miss quick kernels
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -526,6 +526,24 @@ def test_a_wish_to_compile_that_helps_no_network_is_answered(capsys):
     assert "nothing is compiled" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["Conv2d", "ConvTranspose2d"])
+def test_one_image_keeps_its_memory_order_past_an_unused_bias(kind):
+    """Strides that only look like channels-last send the norm behind it down a slow way."""
+    conv = getattr(convolution, kind)(8, 8, 3, before_norm=True)
+    x = images(1, 16, 8).contiguous(memory_format=torch.channels_last)
+    y = conv(x)
+    assert y.stride() == torch.empty_like(y, memory_format=torch.channels_last).stride()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_convolution_to_few_channels_sends_back_the_memory_order_that_came(layout):
+    x = images(2, 16, 8).contiguous(memory_format=layout).requires_grad_()
+    slopes = []
+    x.register_hook(slopes.append)
+    convolution.ConvToFewChannels(8, 3, 3)(x).sum().backward()
+    assert slopes[0].is_contiguous(memory_format=layout)
+
+
 @pytest.mark.parametrize("out", (1, 3, 5))
 def test_a_convolution_to_few_channels_is_torch_s(out):
     conv = convolution.ConvToFewChannels(6, out, (7, 5)).double()
