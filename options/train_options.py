@@ -84,6 +84,10 @@ class TrainOptions(BaseOptions):
         if not record and first.dataroot is None:
             raise UsageError(f"--continue_train: no recorded run called '{first.name}' in {first.checkpoints_dir}; is "
                              f"--name right? Runs of other tools need their whole command line")
+        trained = record.get("options", {}).get("direction", first.direction)
+        if plugin_options is not None and first.direction != trained:
+            raise UsageError(f"run {first.name} is trained {trained} and goes on that way; a run of its own can start "
+                             f"from it: --init_from {first.name} --direction {first.direction} --name OTHER")
         return {key: value for key, value in record.get("options", {}).items() if key not in NOT_ON_RESUME}
 
     def settle(self, opt: argparse.Namespace) -> None:
