@@ -160,7 +160,8 @@ def together(net: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
     Unequal sizes, and a batch norm that is not torch's, need a call each.
     """
     norms = _batch_norms(net)
-    of_a_plugin = any(norm.training and not isinstance(norm, BatchNorm2d) for norm in norms)
+    of_a_plugin = any(norm.training for norm in norms) and not (  # whose own code may look across images
+        may_lie_channels_last(net) and all(isinstance(norm, BatchNorm2d) for norm in norms))
     if of_a_plugin or len({x.shape[1:] for x in batches}) > 1:
         return tuple(net(x) for x in batches)
     sizes = [len(x) for x in batches]
