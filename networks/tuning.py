@@ -157,7 +157,7 @@ def _seconds(net: nn.Module, x: Tensor, passes: int) -> float:
 def together(net: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
     """What a network makes of several batches (N, C, H, W): in one call, where no image can tell.
 
-    Unequal sizes, and a batch norm that is not torch's, need a call each.
+    Unequal sizes, and batch norm in a network with modules of a plugin's own, need a call each.
     """
     norms = _batch_norms(net)
     of_a_plugin = any(norm.training for norm in norms) and not (  # whose own code may look across images

@@ -101,8 +101,9 @@ class _JoinedChannelsLast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, skip: Tensor, x: Tensor) -> Tensor:
+        ctx.widths = skip.shape[1], x.shape[1]
         return torch.cat([skip, x.contiguous(memory_format=torch.channels_last)], 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part.contiguous(memory_format=torch.channels_last) for part in gradient.chunk(2, 1))
+        return tuple(part.contiguous(memory_format=torch.channels_last) for part in gradient.split(ctx.widths, 1))
