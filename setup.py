@@ -19,7 +19,7 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-2-Clause",
     python_requires=">=3.11",
-    packages=find_packages(include=["models", "networks", "data", "options", "util", "util.*"]),
+    packages=find_packages(include=["models*", "networks*", "data*", "options*", "util*"]),
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",  # what plugins of the reference import

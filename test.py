@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from data import create_dataset
 from data.image_folder import is_image_file
-from data.loader import Loader
+from data.loading.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
-from models.translation import translated
-from models.validation import add_translations, follow
+from models.engine.translation import translated
+from models.engine.validation import add_translations, follow
 from options.test_options import TestOptions
 from util.cli import run
 from util.distributed import gathered, is_main, joined, world_size

@@ -9,26 +9,26 @@ import torch
 from tqdm import tqdm
 
 from data import create_dataset, create_validation_dataset
-from data.loader import Loader
+from data.loading.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
-from models.fine_tuning import init_from
-from models.training import Training
-from models.validation import Validation
+from models.engine.fine_tuning import init_from
+from models.engine.lock import RunLock
+from models.engine.signals import ignore_save_requests
+from models.engine.training import Training
+from models.engine.validation import Validation
+from models.engine.views import make_sinks
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
 from util.distributed import broadcast, from_main, is_main, joined, rank, world_size
 from util.errors import UsageError
 from util.files import remove_unfinished
-from util.lock import RunLock
 from util.memory import LESS_MEMORY, explained, keep_freed_memory, peak
 from util.notices import notice, tell
 from util.progress import Progress
 from util.run_files import checkpoint_tag, move_aside
 from util.seed import derive, seed_all
-from util.signals import ignore_save_requests
-from util.sinks.make import make_sinks
 
 
 def train(opt) -> BaseModel:

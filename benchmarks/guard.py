@@ -15,8 +15,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models import create_model
+from models.engine.step import Guard
 from options.train_options import TrainOptions
-from util.guard import Guard
 
 STEPS = 12
 

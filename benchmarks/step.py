@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import models.cycle_gan_model
 import networks.losses
 from models import create_model
-from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
-from networks import convolution
+from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph, why_not
+from models.engine.step import Guard
+from networks.fast import cpu as convolution
+from networks.fast.precision import pick_precision
 from options.train_options import TrainOptions
-from util.guard import Guard
 from util.memory import keep_freed_memory
-from util.precision import pick_precision
 
 VARIANTS = {
     "plain": "--amp off --compile off --cuda_graph off",

@@ -27,8 +27,8 @@ PLAINLY = """
 import os, runpy, sys
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
-from models import execution
-from networks import convolution
+from models.engine import hardware as execution
+from networks.fast import cpu as convolution
 execution.ONE_CORE = -1
 execution.tune = lambda net, *_, **options: None  # contiguous
 convolution.MANY_WEIGHTS = float("inf")

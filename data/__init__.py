@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from data.base_dataset import BaseDataset
-from data.loader import Loader
+from data.loading.loader import Loader
 from util.errors import UsageError, one_line
 from util.notices import tell
 from util.plugins import find_class

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data import worker_status
-from data.cache import PixelCache, key_of
 from data.image_folder import contents, list_images
+from data.loading import worker_status
+from data.loading.cache import PixelCache, key_of
 from data.pillow_transform import get_params, get_transform
 from data.reading import read_image
 from data.transforms import Geometry, draw_geometry, resize, resized_size

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from models import execution
-from models.average import WeightAverage, is_averaged
-from models.schedule import get_scheduler, restore_scheduler
+from models.engine import hardware as execution
+from models.engine.average import WeightAverage, is_averaged
+from models.engine.schedule import get_scheduler, restore_scheduler
+from models.engine.step import fuse
 from networks.architecture import differences
-from networks.inference import translating
 from networks.layers import check_size
+from networks.per_image import translating
 from util import checkpoint
 from util.device import one_core
 from util.distributed import from_main, gathered, rank, world_size
 from util.errors import UsageError, one_line
-from util.guard import fuse
 from util.image_pool import ImagePool
 from util.notices import notice, tell
 from util.run_files import AVERAGE, STATE, checkpoint_tag, network_file, run_folder

@@ -2,7 +2,7 @@
 
 from torch.nn import Identity
 
-from models.schedule import get_scheduler
+from models.engine.schedule import get_scheduler
 from networks import GANLoss, cal_gradient_penalty, define_D, define_G
 from networks.layers import get_norm_layer, init_net, init_weights
 from networks.patchgan import NLayerDiscriminator, PixelDiscriminator

@@ -2,9 +2,9 @@
 
 from networks import patchgan, resnet, unet
 from networks.define import DISCRIMINATORS, GENERATORS, define_D, define_G
+from networks.fast.tuning import together
 from networks.layers import NORMS
 from networks.losses import OBJECTIVES, GANLoss, cal_gradient_penalty
-from networks.tuning import together
 
 __all__ = ["DISCRIMINATORS", "GENERATORS", "NORMS", "OBJECTIVES", "GANLoss", "cal_gradient_penalty", "define_D",
            "define_G", "patchgan", "resnet", "together", "unet"]

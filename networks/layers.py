@@ -81,7 +81,7 @@ class Tanh(nn.Tanh):
 
 NORMS.register("batch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("instance", affine=False, track_running_stats=False)(InstanceNorm2d)
-# `networks.sync_batch_norm` makes either one over all processes: the same layer, the same keys.
+# `networks.fast.sync_batch_norm` makes either one over all processes: the same layer, the same keys.
 NORMS.register("syncbatch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("none")(nn.Identity)  # which keeps the index of the layers behind it
 

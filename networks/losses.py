@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.tuning import eagerly, together
+from networks.fast.tuning import eagerly, together
 from util.errors import UsageError, unknown
 from util.registry import Registry
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from networks.convolution import Conv2d
 from networks.define import DISCRIMINATORS
+from networks.fast.cpu import Conv2d
 from networks.layers import check_size, needs_bias
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from networks.convolution import Conv2d, ConvToFewChannels, ConvTranspose2d
 from networks.define import GENERATORS
+from networks.fast.cpu import Conv2d, ConvToFewChannels, ConvTranspose2d
 from networks.layers import AnySize, ReflectionPad2d, Tanh, needs_bias
 from util.errors import unknown
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from networks.convolution import Conv2d, ConvTranspose2d
 from networks.define import GENERATORS
+from networks.fast.cpu import Conv2d, ConvTranspose2d
 from networks.layers import AnySize, Tanh, needs_bias
 
 

@@ -10,9 +10,10 @@ import torch
 
 import data
 import models
-from data.cache import CACHES
+from data.loading.cache import CACHES
 from data.transforms import PREPROCESS, width_height
 from networks import DISCRIMINATORS, GENERATORS, NORMS
+from networks.fast.precision import AMP
 from networks.layers import INIT_TYPES
 from options.config_file import read_config
 from options.parser import Parser
@@ -23,7 +24,6 @@ from util.files import inside
 from util.images import DEPTHS
 from util.notices import notice
 from util.plugins import add_plugin_dir, plugin_names
-from util.precision import AMP
 from util.seed import derive
 from util.types import natural, not_negative, number_or_inf, positive, seed, size, words
 

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from typing import Any
 
-from models.schedule import LR_POLICIES
+from models.engine.schedule import LR_POLICIES
 from networks import OBJECTIVES
 from options.base_options import BaseOptions
 from options.parser import Parser

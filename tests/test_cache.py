@@ -13,7 +13,7 @@ import torch
 from conftest import picture, train_options, write
 
 from data import create_dataset
-from data.cache import PixelCache, key_of, make_cache
+from data.loading.cache import PixelCache, key_of, make_cache
 
 MODES = [("pix2pix", "aligned", "strips"), ("cycle_gan", "unaligned", "domains"),
          ("colorization", "colorization", "strips"), ("template", "template", "strips")]

@@ -7,8 +7,8 @@ import torch
 from conftest import equal, run_train, train_options, weights
 
 from models import create_model
-from models.captured_step import COMPARED, WARM_UP, CapturedStep, changed_tensors, cuda_graph, why_not
-from util.guard import Guard
+from models.engine.cuda_graph import COMPARED, WARM_UP, CapturedStep, changed_tensors, cuda_graph, why_not
+from models.engine.step import Guard
 from util.image_pool import ImagePool
 from util.seed import seed_all
 

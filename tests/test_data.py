@@ -15,7 +15,7 @@ from PIL import Image
 from data import create_dataset
 from data.base_dataset import get_params, get_transform
 from data.image_folder import make_dataset
-from data.loader import group_by_size
+from data.loading.loader import group_by_size
 from data.reading import read_image
 from data.transforms import draw_geometry, resize
 from options.test_options import TestOptions

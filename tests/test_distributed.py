@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY, cli, picture, run_test, write
 
-from data.loader import EpochOrder
-from networks.sync_batch_norm import SyncBatchNorm2d, synchronise
+from data.loading.loader import EpochOrder
+from networks.fast.sync_batch_norm import SyncBatchNorm2d, synchronise
 from util import distributed
 
 EXACT = """
@@ -171,10 +171,10 @@ def test_translations_are_split_and_the_same(five):
 
 @pytest.mark.parametrize(("length", "batch", "processes"), [(10, 2, 3), (7, 3, 2), (1, 4, 4), (12, 2, 3)])
 def test_each_image_is_seen_once_and_each_process_has_as_many_batches(length, batch, processes, monkeypatch):
-    monkeypatch.setattr("data.loader.world_size", lambda: processes)
+    monkeypatch.setattr("data.loading.loader.world_size", lambda: processes)
     seen, batches = [], []
     for number in range(processes):
-        monkeypatch.setattr("data.loader.rank", lambda number=number: number)
+        monkeypatch.setattr("data.loading.loader.rank", lambda number=number: number)
         order = EpochOrder(length, True, 1, batch, fill=False)
         seen += [index for _, index in order]
         filled = EpochOrder(length, True, 1, batch, fill=True)

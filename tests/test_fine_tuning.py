@@ -7,7 +7,7 @@ import torch
 from conftest import equal, run_on, run_train, train_options
 
 from models import create_model
-from models.fine_tuning import init_from
+from models.engine.fine_tuning import init_from
 from util.errors import UsageError
 
 RUN = Path("checkpoints/experiment_name")

@@ -8,8 +8,8 @@ import torch
 from conftest import ROOT, equal, model_file, run_on, run_train, weights
 from torch import nn
 
+from models.engine.step import Guard, fuse
 from util.errors import UsageError
-from util.guard import Guard, fuse
 from util.image_pool import ImagePool
 
 RUN = Path("checkpoints/experiment_name")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import model_file, picture, run_train, write
 
-from util import health
-from util.health import WINDOW, Health
+from models.engine import health
+from models.engine.health import WINDOW, Health
 
 LOSSES = {"G_A": 0.3, "cycle_A": 1.5, "idt_A": 0.7, "D_A": 0.15}
 

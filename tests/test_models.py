@@ -12,8 +12,8 @@ import models
 from models import BaseModel, create_model, refuse_retired_overrides
 from models.base_model import frozen, load_network
 from models.cycle_gan_model import CycleGANModel
+from models.engine.schedule import get_scheduler
 from models.pix2pix_model import Pix2PixModel
-from models.schedule import get_scheduler
 from models.template_model import TemplateModel
 from util import checkpoint
 from util.errors import UsageError

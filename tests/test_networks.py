@@ -8,9 +8,9 @@ from torch import nn
 
 from networks import DISCRIMINATORS, GENERATORS, NORMS, define_D, define_G
 from networks.architecture import describe, differences
-from networks.inference import translating
+from networks.fast.tuning import tune
 from networks.layers import INIT_TYPES, Tanh, get_norm_layer, init_weights
-from networks.tuning import tune
+from networks.per_image import translating
 from networks.unet import UnetGenerator
 from util.errors import UsageError
 from util.registry import Registry

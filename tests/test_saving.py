@@ -8,11 +8,11 @@ import torch
 from conftest import equal, model_file, run_on, run_test, run_train, weights
 
 from models import find_model_using_name
-from util import saver
+from models.engine import saver
+from models.engine.saver import Saver
 from util.errors import UsageError
 from util.files import remove_unfinished
 from util.run_files import move_aside, prune
-from util.saver import Saver
 
 RUN = Path("checkpoints/experiment_name")
 

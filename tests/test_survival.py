@@ -18,8 +18,8 @@ from conftest import (
     run_train,
 )
 
+from models.engine.lock import RunLock
 from util.errors import UsageError
-from util.lock import RunLock
 from util.memory import explained
 from util.stall import Watchdog
 
@@ -27,7 +27,8 @@ RUN = Path("checkpoints/experiment_name")
 
 
 def test_a_folder_belongs_to_one_process(tmp_path):
-    script = "import sys\nfrom util.lock import RunLock\nwith RunLock('run'): print(flush=True); sys.stdin.read()"
+    script = ("import sys\nfrom models.engine.lock import RunLock\n"
+              "with RunLock('run'): print(flush=True); sys.stdin.read()")
     argv = [sys.executable, "-c", script]
     other = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ROOT}

@@ -15,8 +15,7 @@ from conftest import ROOT, TINY, cli, equal, picture, run_on, run_test, run_trai
 
 from models import create_model, find_model_using_name
 from options.train_options import TrainOptions
-from util.errors import UsageError
-from util.signals import Stopped
+from util.errors import Stopped, UsageError
 
 RUN = Path("checkpoints/experiment_name")
 

@@ -9,10 +9,10 @@ from conftest import equal, model_file, train_options, weights
 from torch import nn
 
 from models import create_model
-from models.execution import ONE_CORE, takes_one_core
-from models.translation import translated
+from models.engine.hardware import ONE_CORE, takes_one_core
+from models.engine.translation import translated
 from networks import define_G
-from networks.tuning import Compiled, compile_parts
+from networks.fast.tuning import Compiled, compile_parts
 
 PIX2PIX = ("--model", "pix2pix", "--norm", "batch", "--dataroot", "x")
 CYCLE = ("--model", "cycle_gan", "--netG", "resnet_6blocks", "--no_dropout", "--dataroot", "x")

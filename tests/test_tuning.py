@@ -11,15 +11,16 @@ from torch import nn
 
 from models import create_model
 from models.base_model import MicroBatch, align_state
-from networks import convolution, define_D, define_G, winograd
-from networks.footprint import activation_bytes
+from networks import define_D, define_G
+from networks.fast import cpu as convolution
+from networks.fast import products, winograd
+from networks.fast.footprint import activation_bytes
+from networks.fast.precision import pick_precision
+from networks.fast.tuning import compile_parts, may_lie_channels_last, times, together, tune
 from networks.layers import InstanceNorm2d, ReflectionPad2d
 from networks.losses import GANLoss
-from networks.tuning import compile_parts, may_lie_channels_last, times, together, tune
-from util import products
 from util.device import cpu_seconds
 from util.errors import UsageError
-from util.precision import pick_precision
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
@@ -419,7 +420,7 @@ def test_what_only_minimize_can_do_is_refused_elsewhere(strips):
 @pytest.mark.parametrize(("quicker", "precision"), [(True, torch.bfloat16), (False, None)])
 def test_auto_is_bf16_only_where_the_hardware_is_quicker_in_it(monkeypatch, quicker, precision):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    monkeypatch.setattr("util.precision._bf16_is_quicker", lambda: quicker)
+    monkeypatch.setattr("networks.fast.precision._bf16_is_quicker", lambda: quicker)
     assert pick_precision("auto", torch.device("cpu")) == precision
 
 
@@ -454,7 +455,7 @@ def test_a_network_that_calls_instance_norm_itself_has_right_gradients(strips, c
             return y + (lambda z: F.instance_norm(self.second(z)))(y)  # nowhere in a class's own code
 
     monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
-    monkeypatch.setattr("models.execution._repays", lambda *_: compiled)
+    monkeypatch.setattr("models.engine.hardware._repays", lambda *_: compiled)
     model = create_model(train_options("--model", "pix2pix", "--dataroot", strips))
     model.netG, x = Residual(), images(1, 64)
     model.netG.compiles_on = ("cpu",)
@@ -498,8 +499,8 @@ def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("no\ncompiler")
 
-    monkeypatch.setattr("models.execution.times", broken)
-    monkeypatch.setattr("models.execution.compile_parts", lambda net: None)
+    monkeypatch.setattr("models.engine.hardware.times", broken)
+    monkeypatch.setattr("models.engine.hardware.compile_parts", lambda net: None)
     opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "on")
     try:
         create_model(opt).setup(opt)
@@ -511,8 +512,8 @@ def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
 @pytest.mark.parametrize(("images_planned", "expected"), [(10, False), (10**6, True)])
 def test_compilation_is_for_runs_that_repay_it(images_planned, expected, monkeypatch):
     compiled = []
-    monkeypatch.setattr("models.execution.compile_parts", lambda net: compiled.append(net))
-    monkeypatch.setattr("models.execution.compile_now", lambda model, nets: None)
+    monkeypatch.setattr("models.engine.hardware.compile_parts", lambda net: compiled.append(net))
+    monkeypatch.setattr("models.engine.hardware.compile_now", lambda model, nets: None)
     opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "auto")
     model = create_model(opt)
     model.planned_images, model.planned_size = images_planned, (64, 64)

@@ -14,9 +14,9 @@ from PIL import Image
 
 from data import create_dataset, create_validation_dataset
 from models import create_model
-from models.average import WeightAverage
 from models.base_model import BaseModel
-from models.validation import Followed, Validation, best_of, follow, undisturbed
+from models.engine.average import WeightAverage
+from models.engine.validation import Followed, Validation, best_of, follow, undisturbed
 from util.errors import UsageError
 from util.metrics import pretrained
 from util.metrics.scores import Figure
@@ -373,7 +373,7 @@ def test_patience_needs_validations(more):
 
 
 def test_a_run_stopped_while_it_validates_loses_nothing(with_val, monkeypatch):
-    from util.signals import Stopped
+    from util.errors import Stopped
 
     def stopped(self, each):
         raise Stopped(15)

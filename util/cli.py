@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from util.distributed import LAUNCHED
-from util.errors import UsageError
+from util.errors import Stopped, UsageError
 from util.notices import flush, say
-from util.signals import Stopped
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -1,6 +1,7 @@
 """What a user can put right is told in one line, with exit code 2; a traceback means a fault of ours."""
 
 import difflib
+import signal
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,18 @@ class ImageError(UsageError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+class Stopped(Exception):
+    """A signal ended the run after it was saved; `exit_code` is 128 + its number, as shells and schedulers expect."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.exit_code - 128).name
+        return f"stopped by {name}, finished steps are saved; --continue_train goes on from here"
 
 
 def is_away(error: BaseException) -> bool:

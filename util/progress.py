@@ -23,7 +23,7 @@ class Progress:
     waited: float = 0.0           # seconds of this epoch
     worked: float = 0.0           # seconds of this epoch
     learning_rate: float = 0.0
-    best: dict[str, Any] = field(default_factory=dict)  # of models.validation.best_of
+    best: dict[str, Any] = field(default_factory=dict)  # of models.engine.validation.best_of
     means: "Means" = field(default_factory=lambda: Means())  # of the losses of this epoch
     _step: int = 0
     _since: dict[str, float] = field(default_factory=lambda: {"images": 0, "time": 0.0, "data": 0.0})

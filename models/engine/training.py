@@ -11,18 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from models.base_model import BaseModel, MicroBatch
-from models.captured_step import CapturedStep, changed_tensors, cuda_graph, why_not
-from models.validation import Validation, as_tested, best_of, follow
+from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph, why_not
+from models.engine.health import Health
+from models.engine.saver import Saver
+from models.engine.signals import Signals
+from models.engine.step import Guard
+from models.engine.validation import Validation, as_tested, best_of, follow
 from util.distributed import all_max, from_main, is_main, rank, share, world_size
-from util.errors import UsageError, with_place
-from util.guard import Guard
-from util.health import Health
+from util.errors import Stopped, UsageError, with_place
 from util.images import tensor2im
 from util.notices import notice, say, tell
 from util.progress import Means, Progress
 from util.run_files import RECORD, prune
-from util.saver import Saver
-from util.signals import Signals, Stopped
 from util.sinks import Sinks
 from util.stall import Watchdog, report_stall
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from models.base_model import BaseModel
-from models.translation import translated
-from networks.tuning import eagerly
+from models.engine.translation import translated
+from networks.fast.tuning import eagerly
 from util.distributed import from_main, gathered
 from util.errors import UsageError
 from util.images import ValueRange

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from data import worker_status
 from data.image_folder import list_images
-from data.loader import EpochOrder
+from data.loading import worker_status
+from data.loading.loader import EpochOrder
+from data.loading.workers import Workers
 from data.reading import read_image
-from data.workers import Workers
 from util.cli import OneLineParser, run
 from util.errors import ImageError
 from util.notices import tell

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import Sampler, default_collate
 
 from data.base_dataset import BaseDataset
-from data.cache import make_cache
-from data.samples import DRAWS, Samples, keep, stack
-from data.workers import Workers
+from data.loading.cache import make_cache
+from data.loading.samples import DRAWS, Samples, keep, stack
+from data.loading.workers import Workers
 from util.distributed import local_world_size, rank, world_size
 from util.errors import ImageError, UsageError
 from util.notices import notice, say

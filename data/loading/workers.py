@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from data import worker_status
+from data.loading import worker_status
 from util.errors import UsageError
 from util.notices import say
 from util.stall import Watchdog

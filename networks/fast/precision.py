@@ -4,9 +4,9 @@ import functools
 
 import torch
 
+from networks.fast.products import multiply
 from util.device import cpu_seconds
 from util.errors import UsageError
-from util.products import multiply
 
 AMP = ("auto", "off", "bf16", "fp16")
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
-from data import worker_status
 from data.base_dataset import BaseDataset
+from data.loading import worker_status
 from util.errors import ImageError, UsageError, is_away
 from util.notices import collect
 from util.plugins import add_plugin_dir

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.base_model import BaseModel
-from models.execution import takes_one_core
+from models.engine.hardware import takes_one_core
 from util.errors import one_line
 from util.notices import notice
 

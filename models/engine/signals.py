@@ -3,19 +3,8 @@
 import signal
 import threading
 
+from util.errors import Stopped
 from util.notices import say
-
-
-class Stopped(Exception):
-    """A signal ended the run after it was saved; `exit_code` is 128 + its number, as shells and schedulers expect."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.exit_code = 128 + number
-
-    def __str__(self) -> str:
-        name = signal.Signals(self.exit_code - 128).name
-        return f"stopped by {name}, finished steps are saved; --continue_train goes on from here"
 
 
 class Signals:

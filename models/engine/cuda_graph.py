@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from models.base_model import BaseModel
+from models.engine.step import Guard, is_fused
 from util.errors import UsageError, one_line
-from util.guard import Guard, is_fused
 from util.notices import notice, tell
 from util.seed import random_states, restore_random_states
 

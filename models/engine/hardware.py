@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from networks.footprint import activation_bytes, state_bytes
-from networks.tuning import compilable, compile_parts, may_lie_channels_last, times, tune
+from networks.fast.footprint import activation_bytes, state_bytes
+from networks.fast.precision import pick_precision
+from networks.fast.tuning import compilable, compile_parts, may_lie_channels_last, times, tune
 from util.distributed import world_size
 from util.errors import UsageError, one_line
 from util.memory import GIB, LESS_MEMORY, free_memory
 from util.notices import notice, tell
-from util.precision import pick_precision
 
 COMPILING_PAYS = {True: 300, False: 1000}  # training or not: images of 256x256, with 64 channels in the first layer
 ONE_CORE = 512 * 512  # pixels of a batch up to which a core each for several is quicker than all cores for each
@@ -30,7 +30,7 @@ def prepare(model, opt) -> list[nn.Module]:
     for net in model.networks().values():
         here = net in compiled
         if world_size() > 1:
-            from networks.sync_batch_norm import synchronise  # with the compiler, whose import takes a second
+            from networks.fast.sync_batch_norm import synchronise  # with the compiler, whose import takes a second
 
             synchronise(net)
         if here:

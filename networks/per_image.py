@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from networks.tuning import eagerly
+from networks.fast.tuning import eagerly
 
 
 @contextmanager

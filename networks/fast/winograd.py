@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from util.products import multiply, multiply_each
+from networks.fast.products import multiply, multiply_each
 
 PATCH = 6
 KERNELS = (3, 4)

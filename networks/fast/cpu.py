@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks import winograd
-from util.products import multiply
+from networks.fast import winograd
+from networks.fast.products import multiply
 
 FEW_POSITIONS = 64      # of a batch: below, reading the weights takes longer than multiplying with them
 SOME_POSITIONS = 256    # up to which casting them pays, but not reordering them too
@@ -125,7 +125,7 @@ def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | N
 
 
 def _winograd_pays(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether `networks.winograd` is quicker: for 256 channels at 32x32 and more."""
+    """Whether `networks.fast.winograd` is quicker: for 256 channels at 32x32 and more."""
     kernel, other = conv.kernel_size
     if not _large(conv, x) or kernel not in winograd.KERNELS or other != kernel or conv.stride != (1, 1):
         return False

@@ -1,0 +1,1 @@
+"""What drives a model: steps, saves, validation, translation. No plugin imports it."""

@@ -1,0 +1,1 @@
+"""The same numbers, sooner: what `models.engine.hardware` does to networks."""
