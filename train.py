@@ -1,44 +1,56 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
 import os
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from data import create_dataset, create_validation_dataset
 from data.loading.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
+from models.engine.average import WeightAverage
+from models.engine.cuda_graph import decide
 from models.engine.fine_tuning import init_from
-from models.engine.lock import RunLock
-from models.engine.signals import ignore_save_requests
+from models.engine.interrupts import RunLock, ignore_save_requests
+from models.engine.saving import restore_schedulers
+from models.engine.state import networks
 from models.engine.training import Training
 from models.engine.validation import Validation
 from models.engine.views import make_sinks
+from networks.layers import check_size
 from options.record import write_record
 from options.train_options import TrainOptions
 from util.cli import run
 from util.distributed import broadcast, from_main, is_main, joined, rank, world_size
 from util.errors import UsageError
 from util.files import remove_unfinished
-from util.memory import LESS_MEMORY, explained, keep_freed_memory, peak
-from util.notices import notice, tell
+from util.memory import explained, keep_freed_memory, peak
+from util.notices import fresh, notice, tell
 from util.progress import Progress
 from util.run_files import checkpoint_tag, move_aside
 from util.seed import derive, seed_all
 
+LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size",
+               "a smaller --ngf and --ndf", "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
 
-def train(opt) -> BaseModel:
-    """Train from the options, or go on where the run stopped; always leaves `latest`."""
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """The options of a command line; raises UsageError."""
+    return TrainOptions().parse(argv)
+
+
+def train(opt: Namespace) -> BaseModel:
+    """Train with these options, or continue where the run stopped; always leaves `latest`."""
     seed_all(opt.seed)
-    with closing(create_dataset(opt)) as loader:
+    with fresh(), closing(create_dataset(opt)) as loader:
         model = make_model(opt, loader)
         with RunLock(model.save_dir) if is_main() else nullcontext():
             set_up(opt, model)
-            progress = Progress.restored(model.progress or {"epoch": opt.epoch_count})
+            progress = Progress.restored(model._engine.progress or {"epoch": opt.epoch_count})
             last = opt.n_epochs + opt.n_epochs_decay
             if reason := finished(opt, progress, last):
                 tell(f"run {opt.name} {reason}")
@@ -47,7 +59,7 @@ def train(opt) -> BaseModel:
             if opt.patience and not held_out:
                 raise UsageError("--patience counts validations, and there are none")
             validation = held_out and Validation(opt, model, held_out)
-            from_main(lambda: prepare_folder(opt, model))  # only now: what is refused above moves no earlier run
+            from_main(lambda: prepare_folder(opt, model))  # only now: a refusal above moves no earlier run
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
                  f"process {os.getpid()}{others}, {model.save_dir}")
@@ -59,60 +71,62 @@ def train(opt) -> BaseModel:
     return model
 
 
-def make_model(opt, loader: Loader) -> BaseModel:
-    """The model of the options, told what it will be trained on."""
+def make_model(opt: Namespace, loader: Loader) -> BaseModel:
+    """The model that the options name, told what it will be trained on."""
     model = create_model(opt)
     if rank():
-        seed_all(derive(opt.seed, rank()))  # the weights are drawn; dropout and pools differ between processes
-    model.paired = loader.dataset.paired
-    model.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
-    if size := trained_size(opt):
-        model.check_size(*size)
-        model.planned_size = size
-        torch.backends.cudnn.benchmark = True  # the quickest of its algorithms, found once for the one size
+        seed_all(derive(opt.seed, rank()))  # after drawing the weights: dropout and pools differ between processes
+    engine = model._engine
+    engine.paired, engine.planned_size = loader.dataset.paired, trained_size(opt)
+    engine.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
+    for net in networks(model).values() if engine.planned_size else ():
+        check_size(net, *engine.planned_size)
     return model
 
 
-def set_up(opt, model: BaseModel) -> None:
-    """Give the model the weights that it starts from, the same in all processes."""
+def set_up(opt: Namespace, model: BaseModel) -> None:
+    """Give the model its initial weights, the same in all processes, and settle what `auto` means."""
     model.setup(opt)
-    model.restore_schedulers()
+    restore_schedulers(model)
     if opt.init_from:
-        from_main(lambda: init_from(model.networks(), opt.init_from, opt.checkpoints_dir, checkpoint_tag(opt)))
-    broadcast(tensor for net in model.networks().values() for tensor in (*net.parameters(), *net.buffers()))
-    if model.average and not model.average.steps:
-        model.average.restart()  # from these weights
+        tag = checkpoint_tag(opt.epoch, opt.load_iter)
+        from_main(lambda: init_from(networks(model), opt.init_from, opt.checkpoints_dir, tag))
+    broadcast(tensor for net in networks(model).values() for tensor in (*net.parameters(), *net.buffers()))
+    average: WeightAverage | None = model._engine.average
+    if average and not average.steps:
+        average.restart()  # from these weights
+    decide(model, opt)
 
 
-def finished(opt, progress: Progress, last: int) -> str:
-    """Why there is nothing left to train, or nothing."""
+def finished(opt: Namespace, progress: Progress, last: int) -> str:
+    """Why there is nothing left to train, or an empty string."""
     if progress.epoch > last:
-        return f"is finished: {progress.epoch - 1} epochs are done, {last} were asked for; a larger --n_epochs goes on"
+        return f"is finished: {progress.epoch - 1} of {last} epochs are done; a larger --n_epochs continues it"
     if opt.patience and progress.best.get("worse", 0) >= opt.patience:
-        return f"stopped early, its best epoch is {progress.best['epoch'] or 'none'}; a larger --patience goes on"
+        return f"stopped early, its best epoch is {progress.best['epoch'] or 'none'}; a larger --patience continues it"
     return ""
 
 
-def prepare_folder(opt, model: BaseModel) -> None:
-    """Clear away what is not of this run, and record it."""
+def prepare_folder(opt: Namespace, model: BaseModel) -> None:
+    """Move the files of an earlier run aside, and record this one."""
     for part in ("", "web", "web/images"):
         remove_unfinished(Path(model.save_dir) / part)
     if not opt.continue_train and (aside := move_aside(model.save_dir)):
-        notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have gone "
-                        f"on with it")
+        notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have "
+                        f"continued it")
     record(opt, model)
 
 
-def record(opt, model: BaseModel) -> None:
-    """Write down what a test or a resume needs to know."""
-    write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in model.networks().items()})
+def record(opt: Namespace, model: BaseModel) -> None:
+    """Record what a test or a resume needs to know."""
+    write_record(model.save_dir, opt, {name: getattr(net, "arguments", {}) for name, net in networks(model).items()})
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train what the command line says."""
+    """Train as the command line says."""
     ignore_save_requests()
     with explained(LESS_MEMORY):
-        opt = TrainOptions().parse(argv)
+        opt = parse(argv)
         if opt.device.type == "cpu":
             keep_freed_memory()
         with joined(opt.device):

@@ -1,6 +1,7 @@
-"""How long a training step takes, against our own plain one: float32, contiguous, eager, a call for each image.
+"""How long a training step takes, against the plain one (--plain: float32, contiguous, eager, nothing replaced).
 
     python benchmarks/step.py cycle_gan               # or pix2pix; --size 256 --batch_size 1 --steps 5 --device auto
+    python benchmarks/step.py cycle_gan --without winograd      # what a row of networks/fast/table.py is worth
 
 The variants take their steps in turn, in one process. FLOPs are counted in the plain step; the peaks are measured here.
 """
@@ -12,7 +13,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -20,38 +20,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import models.cycle_gan_model
-import networks.losses
 from models import create_model
-from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph, why_not
+from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph, decide
+from models.engine.state import networks
 from models.engine.step import Guard
-from networks.fast import cpu as convolution
-from networks.fast.precision import pick_precision
 from options.train_options import TrainOptions
 from util.memory import keep_freed_memory
 
 VARIANTS = {
-    "plain": "--amp off --compile off --cuda_graph off",
+    "plain": "--plain",
     "float32": "--amp off --compile on --cuda_graph off",
     "eager": "--amp auto --compile off --cuda_graph off",
     "default": "--amp auto --compile on --cuda_graph auto",
 }
-
-
-@contextmanager
-def plain():
-    """Without calls shared by images, without other ways to the same convolutions."""
-    modules = (models.cycle_gan_model, networks.losses)
-    shared, limits = networks.losses.together, (convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS)
-    for module in modules:
-        module.together = lambda net, *batches: tuple(map(net, batches))
-    convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS = float("inf"), 0
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.together = shared
-        convolution.MANY_WEIGHTS, convolution.FEW_CHANNELS = limits
+WITHOUT = ("float32", "default")  # the variants of --without, each with and without the row
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) -> list[float]:
@@ -69,23 +51,19 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) 
 class Variant:
     """A model set up with some options, and its step."""
 
-    def __init__(self, name: str, opt: argparse.Namespace):
-        words = f"--model {opt.model} --dataroot none --seed 1 --device {opt.device} --batch_size {opt.batch_size}"
-        self.opt = TrainOptions().parse(f"{words} {VARIANTS[name]}".split())
+    def __init__(self, name: str, words: str, opt: argparse.Namespace):
+        common = f"--model {opt.model} --dataroot none --seed 1 --device {opt.device} --batch_size {opt.batch_size}"
+        self.opt = TrainOptions().parse(f"{common} {words}".split())
         self.name, self.model = name, create_model(self.opt)
-        self.model.planned_size, self.model.planned_images = (opt.size, opt.size), 10 ** 6
+        self.model._engine.planned_size, self.model._engine.planned_images = (opt.size, opt.size), 10 ** 6
         self.model.setup(self.opt)
-        if name == "plain":
-            for net in self.model.networks().values():
-                vars(net).pop("forward", None)  # which lays its input out channels-last
-                for parameter in net.parameters():
-                    parameter.data = parameter.data.contiguous()
+        decide(self.model, self.opt)
         shape = opt.batch_size, 3, opt.size, opt.size
         paths = {f"{key}_paths": ["x"] * shape[0] for key in "AB"}
         self.batch = {key: torch.rand(shape) * 2 - 1 for key in "AB"} | paths
         self.guard = Guard()
-        possible = self.opt.cuda_graph != "off" and not why_not(self.model, self.opt, 1)
-        self.captured = CapturedStep(self.model, self.guard, cuda_graph) if possible else None
+        self.model._engine.guarded = True
+        self.captured = CapturedStep(self.model, self.guard, cuda_graph) if self.opt.cuda_graph == "on" else None
 
     def step(self) -> None:
         """As train.py takes it."""
@@ -121,11 +99,17 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--without", help="rows to leave out, comma-separated; prints what they are worth")
     opt = parser.parse_args()
     keep_freed_memory()
-    variants = [Variant(name, opt) for name in VARIANTS]
+    if opt.without:
+        words = {f"{name}{less}": VARIANTS[name] + (f" --without {opt.without}" if less else "")
+                 for name in WITHOUT for less in ("", f" without {opt.without}")}
+    else:
+        words = VARIANTS
+    variants = [Variant(name, words[name], opt) for name in words]
     device = variants[0].opt.device
-    with plain(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         variants[0].step()
     flops = counter.get_total_flops()
     taken: dict[str, list[float]] = {variant.name: [] for variant in variants}
@@ -134,8 +118,7 @@ def main() -> None:
         for variant in variants:
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            with plain() if variant.name == "plain" else nullcontext():
-                spent = seconds(variant.step, device)
+            spent = seconds(variant.step, device)
             if device.type == "cuda":
                 memory[variant.name] = torch.cuda.max_memory_allocated() / 2 ** 30
             if turn >= 5:
@@ -145,20 +128,21 @@ def main() -> None:
 
 def report(opt: argparse.Namespace, device: torch.device, variants: list[Variant], taken: dict[str, list[float]],
            memory: dict[str, float], flops: float) -> None:
-    """A line a variant, and what limits it."""
+    """A line per variant, and what limits it."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores, {cpu_name()}"
     limits = peaks(device)
-    precisions = {variant.name: pick_precision(variant.opt.amp, device) for variant in variants}
     medians = {name: statistics.median(values) for name, values in taken.items()}
+    first = variants[0].name
     print(f"{opt.model} {opt.size}x{opt.size}, batch {opt.batch_size}, torch {torch.__version__}, {where}")
     print(f"{flops / 1e12:.2f} TFLOP a step; peaks in TFLOP/s, matrix product and convolution: "
           + ", ".join(f"{name} {a / 1e12:.2f} and {b / 1e12:.2f}" for name, (a, b) in limits.items()))
-    for name, value in medians.items():
-        kind = "bf16" if precisions[name] else "float32"
-        print(f"{name:7} {value:7.3f} s a step, {medians['plain'] / value:5.2f} times the plain one, "
+    for variant in variants:
+        name, value = variant.name, medians[variant.name]
+        kind = "bf16" if variant.opt.amp == "bf16" else "float32"
+        print(f"{name:7} {value:7.3f} s a step, {medians[first] / value:5.2f} times as fast as {first}, "
               f"{flops / value / limits[kind][1]:4.0%} of the convolution's peak in {kind}"
               + (f", {memory[name]:.2f} GiB" if name in memory else ""))
-    weights = sum(p.numel() for net in variants[0].model.networks().values() for p in net.parameters())
+    weights = sum(p.numel() for net in networks(variants[0].model).values() for p in net.parameters())
     block = torch.empty(2 ** 25, device=device)
     copied = min(seconds(lambda: block.add_(1), device, 8)[2:])
     moved = 4 * weights * 10  # read twice, gradient written, then seven times by Adam

@@ -1,4 +1,4 @@
-"""How long test.py takes for a folder, against the plain way: float32, one image and one writing thread at a time.
+"""How long test.py takes for a folder, against `--plain`: float32, one image after the other.
 
     python benchmarks/translate.py                   # 200 images of 256x256, resnet_9blocks; --images 200
 
@@ -22,25 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from networks import define_G
 
 ROOT = Path(__file__).resolve().parent.parent
-PLAIN = "--amp off --compile off --num_threads 0".split()
-PLAINLY = """
-import os, runpy, sys
-sys.argv = sys.argv[1:]
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-from models.engine import hardware as execution
-from networks.fast import cpu as convolution
-execution.ONE_CORE = -1
-execution.tune = lambda net, *_, **options: None  # contiguous
-convolution.MANY_WEIGHTS = float("inf")
-os.cpu_count = lambda: 1
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def translate(folder: Path, results: str, plain: bool) -> float:
     """Seconds of one process."""
-    how = ["-c", PLAINLY, str(ROOT / "test.py"), *PLAIN] if plain else [str(ROOT / "test.py")]
-    argv = [*how, "--name", "bench", "--dataroot", "images", "--preprocess", "none", "--results_dir", results]
+    argv = [str(ROOT / "test.py"), *(("--plain", "--num_threads", "0") if plain else ()), "--name", "bench",
+            "--dataroot", "images", "--preprocess", "none", "--results_dir", results]
     start = time.perf_counter()
     subprocess.run([sys.executable, *argv], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

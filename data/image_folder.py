@@ -4,13 +4,9 @@ import os
 from pathlib import Path
 
 from util.errors import UsageError
+from util.images import IMG_EXTENSIONS, is_image_file
 
-IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
-
-
-def is_image_file(filename: str) -> bool:
-    """By its extension; hidden files are not images."""
-    return filename.lower().endswith(IMG_EXTENSIONS) and not os.path.basename(filename).startswith(".")
+__all__ = ["IMG_EXTENSIONS", "contents", "is_image_file", "list_images", "make_dataset"]
 
 
 def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:

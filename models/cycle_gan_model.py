@@ -18,7 +18,6 @@ class CycleGANModel(BaseModel):
     """
 
     capturable = True
-    passes = {"G_A": 3, "G_B": 3, "D_A": 2, "D_B": 2}
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:

@@ -13,7 +13,6 @@ class Pix2PixModel(BaseModel):
     """An L1 loss keeps the generator near the ground truth, a conditional discriminator keeps it sharp (equation 4)."""
 
     capturable = True
-    passes = {"D": 2}
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:

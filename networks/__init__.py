@@ -2,8 +2,7 @@
 
 from networks import patchgan, resnet, unet
 from networks.define import DISCRIMINATORS, GENERATORS, define_D, define_G
-from networks.fast.tuning import together
-from networks.layers import NORMS
+from networks.layers import NORMS, together
 from networks.losses import OBJECTIVES, GANLoss, cal_gradient_penalty
 
 __all__ = ["DISCRIMINATORS", "GENERATORS", "NORMS", "OBJECTIVES", "GANLoss", "cal_gradient_penalty", "define_D",

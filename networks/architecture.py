@@ -45,11 +45,8 @@ def _norm(state: State, convolution: str, norm: str) -> str:
 
 
 def _name(registry: Registry, family: type, default: str, **preset) -> str:
-    """The registered name of a family with this preset; registered now where nobody did."""
-    name = next((name for name in registry if registry[name] == (family, preset)), default)
-    if name not in registry:
-        registry.register(name, **preset)(family)
-    return name
+    """The registered name of a family with this preset, else the one that its numbers spell."""
+    return next((name for name in registry if registry[name] == (family, preset)), default)
 
 
 def _resnet(state: State) -> dict[str, Any]:

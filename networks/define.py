@@ -1,4 +1,4 @@
-"""Networks by name: the registries that network files add to, and `define_G` and `define_D` to build from them."""
+"""Networks by name: the registries that network files add to, and `define_G` and `define_D`, which build from them."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def define_G(
     use_dropout: bool = False,
     init_type: str = "normal",
     init_gain: float = 0.02,
-    gpu_ids: Sequence[int] = (),                         # as plugins of the reference pass it; no effect
+    gpu_ids: Sequence[int] = (),                         # passed by plugins of the reference; ignored
 ) -> nn.Module:
     """Build and initialise a generator; `net.arguments` remembers what it was built with."""
     net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
@@ -38,10 +38,10 @@ def define_D(
     norm: str = "batch",
     init_type: str = "normal",
     init_gain: float = 0.02,
-    gpu_ids: Sequence[int] = (),                         # as plugins of the reference pass it; no effect
+    gpu_ids: Sequence[int] = (),                         # passed by plugins of the reference; ignored
 ) -> nn.Module:
     """Build and initialise a discriminator; `net.arguments` remembers what it was built with."""
     net = DISCRIMINATORS.build(netD, input_nc=input_nc, ndf=ndf, n_layers=n_layers_D, norm_layer=get_norm_layer(norm))
-    n_layers_D = DISCRIMINATORS[netD][1].get("n_layers", n_layers_D)  # `basic` has its own number
+    n_layers_D = DISCRIMINATORS[netD][1].get("n_layers", n_layers_D)  # `basic` has a preset
     net.arguments = {"input_nc": input_nc, "ndf": ndf, "netD": netD, "n_layers_D": n_layers_D, "norm": norm}
     return init_net(net, init_type, init_gain)

@@ -1,10 +1,13 @@
 """GAN objectives and the gradient penalty."""
 
+import contextlib
+import sys
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.fast.tuning import eagerly, together
+from networks.layers import together
 from util.errors import UsageError, unknown
 from util.registry import Registry
 
@@ -37,7 +40,7 @@ def wgangp(prediction: Tensor, target: Tensor, real: bool, for_discriminator: bo
 
 
 class GANLoss(nn.Module):
-    """The objective of a discriminator, and of the generator that tries to fool it, on a map of scores."""
+    """The objective of a discriminator, and of the generator that tries to fool it, on a map of scores (N, 1, H, W)."""
 
     def __init__(self, gan_mode: str, target_real_label: float = 1.0, target_fake_label: float = 0.0):
         super().__init__()
@@ -46,15 +49,15 @@ class GANLoss(nn.Module):
         self.labels = {True: target_real_label, False: target_fake_label}
 
     def forward(self, prediction: Tensor, target_is_real: bool, for_discriminator: bool = True) -> Tensor:
-        """Mean over all scores, whatever their shape; the hinge differs when it is for the generator."""
+        """The mean over all scores, of any shape; the hinge has another form for the generator."""
         target = torch.full_like(prediction, self.labels[bool(target_is_real)])
         return self.objective(prediction, target, bool(target_is_real), for_discriminator)
 
     def discriminator(self, netD: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What netD minimises, the mean over real and fake plus any penalty, and its terms `real`, `fake`, `gp`.
+        """The loss of netD, the mean over real and fake plus any penalty, and its terms `real`, `fake`, `gp`.
 
-        `fake` (N, C, H, W) is detached here: the generator gets no gradient. Batch norm sees real and generated images
-        each with their own statistics.
+        `real` and `fake` are (N, C, H, W); `fake` is detached here, so the generator gets no gradient. Batch norm
+        normalises real and generated images separately.
         """
         fake = fake.detach()
         scores = together(netD, fake, real)
@@ -87,7 +90,8 @@ def cal_gradient_penalty(
     if share is None:
         share = torch.rand(len(real_data), 1, 1, 1, device=device, dtype=real_data.dtype)
     points = (share * real_data + (1 - share) * fake_data).detach().requires_grad_(True)
-    with eagerly():  # what is compiled has no second derivative
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
+    with eager:  # compiled code has no second derivative
         scores = netD(points)
     gradients, = torch.autograd.grad(scores, points, torch.ones_like(scores), create_graph=True)
     gradients = gradients.flatten(1)

@@ -6,7 +6,6 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from networks.define import DISCRIMINATORS
-from networks.fast.cpu import Conv2d
 from networks.layers import check_size, needs_bias
 
 
@@ -26,19 +25,17 @@ class NLayerDiscriminator(nn.Module):
         super().__init__()
         self.min_size = 3 * 2 ** n_layers
         bias = needs_bias(norm_layer)
-        self.compiles_on = _where_compiling_pays(norm_layer)
         layers = [nn.Conv2d(input_nc, ndf, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         widths = [ndf * min(2 ** i, 8) for i in range(n_layers + 1)]
         for i, (before, after) in enumerate(pairwise(widths), start=1):
-            layers += [Conv2d(before, after, 4, 2 if i < n_layers else 1, 1, bias=bias, before_norm=bias),
-                       norm_layer(after), nn.LeakyReLU(0.2, True)]
+            layers += [nn.Conv2d(before, after, 4, 2 if i < n_layers else 1, 1, bias=bias), norm_layer(after),
+                       nn.LeakyReLU(0.2, True)]
         layers += [nn.Conv2d(widths[-1], 1, 4, 1, 1)]
         self.model = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        check_size(self, width, height)
-        return self.model(x)
+    def forward(self, x: Tensor) -> Tensor:           # (N, input_nc, H, W)
+        check_size(self, width=x.shape[3], height=x.shape[2])
+        return self.model(x)                          # (N, 1, H / 2^n_layers - 2, W / 2^n_layers - 2)
 
 
 @DISCRIMINATORS.register("pixel")
@@ -46,19 +43,13 @@ class PixelDiscriminator(nn.Module):
     """(N, input_nc, H, W) -> (N, 1, H, W): a score for each pixel by itself, from 1x1 convolutions."""
 
     def __init__(self, input_nc: int, ndf: int = 64, norm_layer: Callable = nn.BatchNorm2d, n_layers: int = 0):
-        super().__init__()                            # n_layers is what every discriminator is offered; here unused
+        super().__init__()                            # define_D passes n_layers to every discriminator; unused here
         bias = needs_bias(norm_layer)
-        self.compiles_on = _where_compiling_pays(norm_layer)
         self.net = nn.Sequential(
             nn.Conv2d(input_nc, ndf, 1), nn.LeakyReLU(0.2, True),
-            Conv2d(ndf, 2 * ndf, 1, bias=bias, before_norm=bias), norm_layer(2 * ndf), nn.LeakyReLU(0.2, True),
+            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias), norm_layer(2 * ndf), nn.LeakyReLU(0.2, True),
             nn.Conv2d(2 * ndf, 1, 1, bias=bias),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-
-def _where_compiling_pays(norm_layer: Callable) -> tuple[str, ...]:
-    """On a CPU compiled instance norm is quicker than torch's, batch norm is not."""
-    return ("cuda", "cpu") if needs_bias(norm_layer) else ("cuda",)
+    def forward(self, x: Tensor) -> Tensor:           # (N, input_nc, H, W)
+        return self.net(x)                            # (N, 1, H, W)

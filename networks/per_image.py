@@ -1,55 +1,61 @@
-"""Run a network for translation: each image by itself, repeatably, and leave no trace in the network."""
+"""Translate each image by itself and repeatably, and leave no trace in the network."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-
-from networks.fast.tuning import eagerly
+from torch.nn.modules.dropout import _DropoutNd
+from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
 def translating(model: nn.Module, seeds: list[int], device: torch.device, evaluate: bool = False) -> Iterator[None]:
-    """Inside the block, what a network makes of an image depends on its weights, the image and its seed alone.
+    """Inside the block, the translation of an image depends on the weights, the image and its seed alone.
 
-    Batch norm takes each image's own statistics and keeps its running ones; dropout stays on, drawn for image i from
-    `seeds[i]`: what training mode does with a batch of one (Isola et al. 2017, 3.2), for any batch. With `evaluate`,
-    running statistics and no dropout instead.
+    Batch norm uses each image's own statistics and leaves the running ones alone; dropout stays on, drawn for image i
+    from `seeds[i]`: what training mode does with a batch of one (Isola et al. 2017, 3.2), for any batch size. With
+    `evaluate`, running statistics and no dropout instead.
     """
     modes = {module: module.training for module in model.modules()}
-    replaced = []
-    nn.Module.train(model, not evaluate)  # a plugin may have a `train` of its own
-    if not evaluate:
-        generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        for module in modes:
-            if isinstance(module, _BatchNorm):
-                module.forward = partial(_norm_per_image, module)
-            elif isinstance(module, (nn.Dropout, nn.Dropout2d)):
-                module.forward = partial(_dropout_per_image, module, generators)
-            else:
-                continue
-            replaced.append(module)
-    eager = eagerly() if replaced else nullcontext()  # it would compile for each seed
+    nn.Module.train(model, not evaluate)  # a plugin may have its own `train`
     try:
-        with eager:
+        if evaluate or not any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in modes):
             yield
+        else:
+            counters = {id(norm.num_batches_tracked) for norm in modes if isinstance(norm, _BatchNorm)}
+            with PerImage([torch.Generator(device).manual_seed(seed) for seed in seeds], counters):
+                yield
     finally:
-        for module in replaced:
-            del module.forward
         for module, mode in modes.items():
             module.training = mode
 
 
-def _norm_per_image(norm: _BatchNorm, x: Tensor) -> Tensor:
-    return F.instance_norm(x, weight=norm.weight, bias=norm.bias, eps=norm.eps)
+class PerImage(TorchFunctionMode):
+    """Inside the block, in this thread, batch norm and dropout treat each image of a batch by itself."""
 
+    def __init__(self, generators: list[torch.Generator], counters: set[int]):
+        super().__init__()
+        self.generators, self.counters = generators, counters
 
-def _dropout_per_image(dropout: nn.Module, generators: list[torch.Generator], x: Tensor) -> Tensor:
-    keep = 1 - dropout.p
-    shape = x.shape[1:] if isinstance(dropout, nn.Dropout) else (x.shape[1], 1, 1)
-    draws = [torch.rand(shape, generator=generators[i % len(generators)], device=x.device) for i in range(len(x))]
-    return x * (torch.stack(draws) < keep).to(x.dtype) / keep if keep else torch.zeros_like(x)
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function is F.batch_norm and kwargs.get("training") and args[0].dim() > 2:
+            return F.instance_norm(args[0], weight=kwargs["weight"], bias=kwargs["bias"], eps=kwargs["eps"])
+        if function in (F.dropout, F.dropout2d) and kwargs["training"]:
+            x, p = args[0], kwargs["p"]
+            return self._dropout(x, p, x.shape[1:] if function is F.dropout else (x.shape[1], 1, 1))
+        if function == Tensor.add_ and id(args[0]) in self.counters:
+            return args[0]  # batch norm counts its batches
+        return function(*args, **kwargs)
+
+    def _dropout(self, x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
+        """One draw of `shape` for each image of (N, C, H, W)."""
+        if p == 1:
+            return torch.zeros_like(x)
+        draws = [torch.rand(shape, generator=self.generators[i % len(self.generators)], device=x.device)
+                 for i in range(len(x))]
+        return x * (torch.stack(draws) < 1 - p).to(x.dtype) / (1 - p)

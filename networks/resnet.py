@@ -5,15 +5,15 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from networks.define import GENERATORS
-from networks.fast.cpu import Conv2d, ConvToFewChannels, ConvTranspose2d
-from networks.layers import AnySize, ReflectionPad2d, Tanh, needs_bias
+from networks.layers import AnySize, needs_bias
 from util.errors import unknown
 
-PADDINGS = {"reflect": ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
+PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
 
 
 @GENERATORS.register("resnet_6blocks", n_blocks=6)
 @GENERATORS.register("resnet_9blocks", n_blocks=9)
+@GENERATORS.register_family(r"resnet_(\d+)blocks", lambda n: {"n_blocks": n})
 class ResnetGenerator(AnySize):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; n = n_blocks.
 
@@ -25,7 +25,7 @@ class ResnetGenerator(AnySize):
     7x7 convolution    17+n             output_nc        H
     """
 
-    size_multiple, smallest = 4, 8  # the blocks need two pixels to reflect, instance norm more than one
+    size_multiple, smallest = 4, 8  # a block reflects one pixel, so it needs two; instance norm needs more than one
 
     def __init__(
         self,
@@ -39,23 +39,23 @@ class ResnetGenerator(AnySize):
     ):
         super().__init__()
         bias = needs_bias(norm_layer)
-        layers = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias, before_norm=bias), norm_layer(ngf),
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), norm_layer(ngf),
                   nn.ReLU(True)]
         for width in (ngf, 2 * ngf):
-            layers += [Conv2d(width, 2 * width, 3, 2, 1, bias=bias, before_norm=bias), norm_layer(2 * width),
+            layers += [nn.Conv2d(width, 2 * width, 3, 2, 1, bias=bias), norm_layer(2 * width),
                        nn.ReLU(True)]
         layers += [ResnetBlock(4 * ngf, padding_type, norm_layer, use_dropout, bias) for _ in range(n_blocks)]
         for width in (4 * ngf, 2 * ngf):
-            layers += [ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias, before_norm=bias),
+            layers += [nn.ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias),
                        norm_layer(width // 2), nn.ReLU(True)]
-        layers += [ReflectionPad2d(3), ConvToFewChannels(ngf, output_nc, 7), Tanh()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
-    def translate(self, x: Tensor) -> Tensor:
-        x = self.encode(x)
+    def translate(self, x: Tensor) -> Tensor:         # (N, input_nc, H, W)
+        x = self.encode(x)                            # (N, 4 ngf, H/4, W/4)
         for block in self.blocks():
-            x = block(x)
-        return self.decode(x)
+            x = block(x)                              # (N, 4 ngf, H/4, W/4)
+        return self.decode(x)                         # (N, output_nc, H, W)
 
     def encode(self, x: Tensor) -> Tensor:
         """(N, input_nc, H, W) -> (N, 4 ngf, H/4, W/4)."""
@@ -69,9 +69,6 @@ class ResnetGenerator(AnySize):
         """(N, 4 ngf, H/4, W/4) -> (N, output_nc, H, W)."""
         return self.model[-9:](x)
 
-    def parts(self) -> list[tuple[nn.Module, str]]:
-        return [(self, "encode"), *((block, "forward") for block in self.blocks()), (self, "decode")]
-
 
 class ResnetBlock(nn.Module):
     """x + two 3x3 convolutions of x, (N, dim, H, W) -> (N, dim, H, W), without an activation after the sum."""
@@ -84,7 +81,7 @@ class ResnetBlock(nn.Module):
 
         def convolution() -> list[nn.Module]:
             return [*([pad(1)] if pad else []),
-                    Conv2d(dim, dim, 3, padding=0 if pad else 1, bias=use_bias, before_norm=use_bias), norm_layer(dim)]
+                    nn.Conv2d(dim, dim, 3, padding=0 if pad else 1, bias=use_bias), norm_layer(dim)]
 
         dropout = [nn.Dropout(0.5)] if use_dropout else []
         self.conv_block = nn.Sequential(*convolution(), nn.ReLU(True), *dropout, *convolution())

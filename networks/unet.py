@@ -1,14 +1,12 @@
 """The U-Net generator of pix2pix (Isola et al. 2017, 6.1.1), built from the innermost block outwards."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from networks.define import GENERATORS
-from networks.fast.cpu import Conv2d, ConvTranspose2d
-from networks.layers import AnySize, Tanh, needs_bias
+from networks.layers import AnySize, needs_bias
 
 
 @GENERATORS.register("unet_64", num_downs=6)
@@ -16,6 +14,7 @@ from networks.layers import AnySize, Tanh, needs_bias
 @GENERATORS.register("unet_256", num_downs=8)
 @GENERATORS.register("unet_512", num_downs=9)
 @GENERATORS.register("unet_1024", num_downs=10)
+@GENERATORS.register_family(r"unet_(32|2048|4096)", lambda side: {"num_downs": side.bit_length() - 1})
 class UnetGenerator(AnySize):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; halves the image num_downs times, to one pixel.
 
@@ -24,8 +23,6 @@ class UnetGenerator(AnySize):
     three blocks   2, 4, 8 ngf          H/4, H/8, H/16
     the rest       8 ngf                down to H / 2^num_downs; dropout in all but the innermost
     """
-
-    compiles_on = ("cuda",)  # on a CPU reading its weights takes the time, and compiled code also rearranges them
 
     def __init__(
         self,
@@ -71,12 +68,10 @@ class UnetSkipConnectionBlock(nn.Module):
         super().__init__()
         self.outermost = outermost
         bias = needs_bias(norm_layer)
-        down = Conv2d(outer_nc if input_nc is None else input_nc, inner_nc, 4, 2, 1, bias=bias,
-                      before_norm=bias and not (outermost or innermost))
-        up_from = inner_nc if innermost else 2 * inner_nc
-        up = ConvTranspose2d(up_from, outer_nc, 4, 2, 1, bias=outermost or bias, before_norm=bias and not outermost)
+        down = nn.Conv2d(outer_nc if input_nc is None else input_nc, inner_nc, 4, 2, 1, bias=bias)
+        up = nn.ConvTranspose2d(inner_nc if innermost else 2 * inner_nc, outer_nc, 4, 2, 1, bias=outermost or bias)
         if outermost:
-            layers = [down, submodule, nn.ReLU(True), up, Tanh()]
+            layers = [down, submodule, nn.ReLU(True), up, nn.Tanh()]
         elif innermost:
             layers = [nn.LeakyReLU(0.2), down, nn.ReLU(True), up, norm_layer(outer_nc)]
         else:
@@ -84,26 +79,12 @@ class UnetSkipConnectionBlock(nn.Module):
             layers += [nn.Dropout(0.5)] if use_dropout else []
         self.model = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:           # (N, outer_nc, H, W), or input_nc if outermost
         if self.outermost:
-            return self.model(x)
+            return self.model(x)                      # (N, outer_nc, H, W)
         # The skip carries the activated tensor: published weights were trained with an activation in place.
         activation, *rest = self.model
         skip = x = activation(x)
         for layer in rest:
             x = layer(x)
-        slow = skip.device.type == "cpu" and skip.is_contiguous(memory_format=torch.channels_last)
-        return _JoinedChannelsLast.apply(skip, x) if slow else torch.cat([skip, x], 1)
-
-
-class _JoinedChannelsLast(torch.autograd.Function):
-    """Both in one memory order, and their gradients dense, not slices: on a CPU norms and ReLU take a slow way else."""
-
-    @staticmethod
-    def forward(ctx: Any, skip: Tensor, x: Tensor) -> Tensor:
-        ctx.widths = skip.shape[1], x.shape[1]
-        return torch.cat([skip, x.contiguous(memory_format=torch.channels_last)], 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part.contiguous(memory_format=torch.channels_last) for part in gradient.split(ctx.widths, 1))
+        return torch.cat([skip, x], 1)                # (N, 2 outer_nc, H, W)

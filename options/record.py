@@ -1,4 +1,4 @@
-"""What is known of a run without being typed: the options it recorded, and what its weights tell."""
+"""What is known about a run without being typed: its recorded options, and what its weights reveal."""
 
 import argparse
 import json
@@ -40,17 +40,17 @@ def read_record(checkpoints_dir: str, name: str) -> dict[str, dict]:
 
 
 def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[str, Any]:
-    """For testing: which generator --direction means (`model_suffix`), and what it was built with.
+    """For testing: which generator --direction means (`model_suffix`), and its arguments.
 
-    The record says so, else the keys and shapes of the weights; nothing where there are none, which loading them will
-    report. Raises UsageError for a direction that a run with one generator was not trained for.
+    They come from the record, else from the keys and shapes of the weights; missing weights are reported when they are
+    loaded. Raises UsageError for a direction that a run with one generator was not trained for.
     """
-    folder, tag = run_folder(opt), checkpoint_tag(opt)
+    folder, tag = run_folder(opt.checkpoints_dir, opt.name), checkpoint_tag(opt.epoch, opt.load_iter)
     recorded = {name: net for name, net in record.get("networks", {}).items() if name.startswith("G")}
     there = list(recorded) or [name for name in network_files(folder, tag) if name.startswith("G")]
     suffix = getattr(opt, "model_suffix", "") or _suffix(opt, record, there)
     arguments = recorded.get(f"G{suffix}") or _read_weights(network_file(folder, tag, f"G{suffix}"), record)
-    if suffix in ("_A", "_B"):  # it names domains as --direction does
+    if suffix in ("_A", "_B"):  # these name domains, as --direction does
         trained = record.get("options", {}).get("direction", "AtoB")
         arguments = {**arguments, "direction": trained if suffix == "_A" else {"AtoB": "BtoA", "BtoA": "AtoB"}[trained]}
     return {"model_suffix": suffix, **arguments}
@@ -78,8 +78,8 @@ def _read_weights(path: Path, record: dict[str, dict]) -> dict[str, Any]:
         notice("custom", f"{path} holds a generator of a family not known here; if it does not load, test it with "
                          f"--model {model}")
     elif "no_dropout" not in arguments:
-        notice("dropout", f"{path} does not tell whether it was trained with dropout: taken as on; --no_dropout turns "
-                          f"it off")
+        notice("dropout", f"{path} does not reveal whether it was trained with dropout; assuming it was, --no_dropout "
+                          f"says it was not")
     return arguments
 
 

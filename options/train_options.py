@@ -14,6 +14,7 @@ from util.types import fraction, natural, not_negative, positive
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
                  "device", "gpu_ids", "init_from"}
+FAST = {"amp", "compile", "cuda_graph", "without", "checkpoint_activations"}  # what --plain takes off
 
 
 class TrainOptions(BaseOptions):
@@ -88,7 +89,8 @@ class TrainOptions(BaseOptions):
         if plugin_options is not None and first.direction != trained:
             raise UsageError(f"run {first.name} is trained {trained} and goes on that way; a run of its own can start "
                              f"from it: --init_from {first.name} --direction {first.direction} --name OTHER")
-        return {key: value for key, value in record.get("options", {}).items() if key not in NOT_ON_RESUME}
+        left_out = NOT_ON_RESUME | (FAST if first.plain else set())
+        return {key: value for key, value in record.get("options", {}).items() if key not in left_out}
 
     def settle(self, opt: argparse.Namespace) -> None:
         super().settle(opt)

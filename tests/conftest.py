@@ -10,7 +10,8 @@ from PIL import Image
 
 import data
 import models
-import networks
+from models.engine.state import networks
+from networks import DISCRIMINATORS, GENERATORS, NORMS, OBJECTIVES
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util import metrics, notices
@@ -31,8 +32,7 @@ def no_trace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = {package: list(package.__path__) for package in (data, models, metrics)}
     metrics.find_metrics(["l1"])  # ours are registered once
-    registries = [networks.GENERATORS, networks.DISCRIMINATORS, networks.NORMS, networks.OBJECTIVES,
-                  metrics.METRICS]
+    registries = [GENERATORS, DISCRIMINATORS, NORMS, OBJECTIVES, metrics.METRICS]
     entries = [dict(registry._entries) for registry in registries]
     modules = set(sys.modules)
     states, dtype = random_states(), torch.get_default_dtype()
@@ -127,7 +127,7 @@ def cli(script, *argv, **kwargs):
 
 def weights(model):
     """All tensors of the networks."""
-    return [value.clone() for net in model.networks().values() for value in net.state_dict().values()]
+    return [value.clone() for net in networks(model).values() for value in net.state_dict().values()]
 
 
 def equal(one, two):

@@ -41,7 +41,7 @@ def test_a_broken_image_is_replaced_by_the_same_draw_whatever_the_workers(tmp_pa
 
 def test_a_run_says_how_many_images_it_could_not_use(tmp_path, capsys):
     run_train(*broken_strips(tmp_path, broken=(1, 4)))
-    assert "images that can't be used: 2" in capsys.readouterr().out
+    assert "unusable images: 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("threads", ["0", "2"])

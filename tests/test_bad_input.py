@@ -175,7 +175,7 @@ def test_a_state_that_does_not_fit(strips, domains, how):
     state = Path("checkpoints/experiment_name/latest_state.pth")
     if how == "torn":
         state.write_bytes(state.read_bytes()[:1000])
-        message = "can't be read as a checkpoint.*; networks alone load with --epoch TAG --epoch_count N"
+        message = "can't be read as a checkpoint.*; --epoch TAG --epoch_count N loads the networks alone"
         with pytest.raises(UsageError, match=message):
             run_train("--model", "pix2pix", "--dataroot", strips, "--continue_train")
     else:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from conftest import ROOT, TINY, cli, picture, run_test, write
 
-from data.loading.loader import EpochOrder
-from networks.fast.sync_batch_norm import SyncBatchNorm2d, synchronise
+from data.loading.order import EpochOrder
+from networks.fast import Choices, accelerate
+from networks.fast.sync_batch_norm import SyncBatchNorm2d
 from util import distributed
 
 EXACT = """
@@ -128,7 +129,7 @@ def test_a_process_that_dies_ends_the_job_with_its_error(five):
     assert time.monotonic() - start < 60
     assert "this is why" in done.stderr
     assert "[rank0]: Traceback" not in done.stderr
-    said = "another process of this job has ended; what it wrote says why" in done.stderr
+    said = "another process of this job has ended; its output says why" in done.stderr
     assert said or "closing signal SIGTERM" in done.stderr  # the launcher may end the other one before it can say so
 
 
@@ -171,10 +172,10 @@ def test_translations_are_split_and_the_same(five):
 
 @pytest.mark.parametrize(("length", "batch", "processes"), [(10, 2, 3), (7, 3, 2), (1, 4, 4), (12, 2, 3)])
 def test_each_image_is_seen_once_and_each_process_has_as_many_batches(length, batch, processes, monkeypatch):
-    monkeypatch.setattr("data.loading.loader.world_size", lambda: processes)
+    monkeypatch.setattr("data.loading.order.world_size", lambda: processes)
     seen, batches = [], []
     for number in range(processes):
-        monkeypatch.setattr("data.loading.loader.rank", lambda number=number: number)
+        monkeypatch.setattr("data.loading.order.rank", lambda number=number: number)
         order = EpochOrder(length, True, 1, batch, fill=False)
         seen += [index for _, index in order]
         filled = EpochOrder(length, True, 1, batch, fill=True)
@@ -187,10 +188,14 @@ def test_each_image_is_seen_once_and_each_process_has_as_many_batches(length, ba
     assert set(batches) == {-(-length // (batch * processes))}
 
 
+def synchronise(norm):
+    accelerate(torch.nn.Sequential(norm), Choices(torch.device("cpu"), processes=2))
+
+
 def test_alone_synchronised_batch_norm_is_batch_norm(monkeypatch):
     monkeypatch.setattr(distributed, "all_sum", lambda x: x)
     norm, other = torch.nn.BatchNorm2d(3).double(), torch.nn.BatchNorm2d(3).double()
-    synchronise(torch.nn.Sequential(other))
+    synchronise(other)
     assert type(other) is SyncBatchNorm2d
     assert list(norm.state_dict()) == list(other.state_dict())
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
@@ -207,5 +212,5 @@ def test_synchronised_batch_norm_keeps_its_digits_far_from_zero(monkeypatch):
     monkeypatch.setattr(distributed, "all_sum", lambda x: x)
     norm, x = torch.nn.BatchNorm2d(3), 1000 + torch.randn(2, 3, 16, 16)
     wanted = norm(x)
-    synchronise(torch.nn.Sequential(norm))
+    synchronise(norm)
     torch.testing.assert_close(norm(x), wanted, rtol=1e-3, atol=1e-3)

@@ -8,6 +8,7 @@ from conftest import equal, run_on, run_train, train_options
 
 from models import create_model
 from models.engine.fine_tuning import init_from
+from models.engine.state import networks
 from util.errors import UsageError
 
 RUN = Path("checkpoints/experiment_name")
@@ -36,7 +37,7 @@ def test_a_cycle_starts_from_one_published_generator(domains, capsys):
     options = ("--dataroot", domains, "--netG", "resnet_6blocks", "--load_size", "40", "--crop_size", "32")
     cycle = create_model(train_options("--model", "cycle_gan", *options))
     torch.save(cycle.netG_B.state_dict(), "published.pth")
-    init_from(cycle.networks(), "published.pth", "checkpoints", "latest")
+    init_from(networks(cycle), "published.pth", "checkpoints", "latest")
     assert equal(cycle.netG_A.state_dict().values(), cycle.netG_B.state_dict().values())
     assert "network G_B: starts anew" in capsys.readouterr().out
 

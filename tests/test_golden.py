@@ -9,7 +9,9 @@ import torch
 from conftest import GOLDEN
 
 from models import create_model
+from models.engine.state import networks
 from networks import define_D, define_G
+from networks.fast import Choices, accelerate
 
 STATE_DICTS = json.loads((GOLDEN / "state_dicts.json").read_text())
 TRAINING = json.loads((GOLDEN / "training.json").read_text())
@@ -33,12 +35,14 @@ def test_forward(case):
     )
     net.load_state_dict(torch.load(GOLDEN / f"{case}.pth", weights_only=True))
     numbers = np.load(GOLDEN / f"{case}.npz")
-    y = net.eval()(torch.from_numpy(numbers["x"])).detach().numpy()
-    np.testing.assert_allclose(y, numbers["y"], rtol=1e-4, atol=1e-5)
+    for run in (net.eval(), accelerate(net, Choices(torch.device("cpu")))):
+        y = run(torch.from_numpy(numbers["x"])).detach().numpy()
+        np.testing.assert_allclose(y, numbers["y"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("run", TRAINING)
-def test_six_steps(run, tmp_path):
+def test_six_steps(run, plain, tmp_path):
     """Adam turns rounding noise into steps of the learning rate, so this is float64: losses and weights to 1e-6."""
     facts = TRAINING[run]
     opt = SimpleNamespace(
@@ -50,6 +54,8 @@ def test_six_steps(run, tmp_path):
         load_iter=0,
         amp="off",
         compile="off",
+        plain=plain,
+        without=[],
         ema=0,
         checkpoints_dir=str(tmp_path),
         name="run",
@@ -59,7 +65,7 @@ def test_six_steps(run, tmp_path):
     )
     model = create_model(opt)
     for name, state in torch.load(GOLDEN / f"{run}_init.pth", weights_only=True).items():
-        model.networks()[name].load_state_dict(state)
+        networks(model)[name].load_state_dict(state)
     model.double().setup(opt)
     generator = torch.Generator().manual_seed(facts["seed"])
     A, B = ((torch.rand(facts["shape"], generator=generator) * 2 - 1).double() for _ in "AB")
@@ -71,7 +77,7 @@ def test_six_steps(run, tmp_path):
         for name, values in facts["losses"].items():
             assert losses[name] == pytest.approx(values[step], abs=1e-6), (step, name)
     for name, tensors in facts["final"].items():
-        state = model.networks()[name].state_dict()
+        state = networks(model)[name].state_dict()
         assert list(state) == list(tensors)
         for key, (total, projected, squares) in tensors.items():
             value = state[key].double().flatten()

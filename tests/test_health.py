@@ -22,10 +22,9 @@ def pictures(n, seed):
 def observed(translate=None, losses=lambda i: LOSSES, files=lambda i: [], paired=False, n=2 * WINDOW, mode="lsgan"):
     """What is told about a run whose outputs are translate(i, a, b)."""
     told = []
-    watched = Health(mode, told.append)
+    watched = Health(mode, paired, told.append)
     for i, (a, b) in enumerate(zip(pictures(n, 0), pictures(n, 500), strict=True)):
         model = SimpleNamespace(real_A=a, real_B=b, fake_B=translate(i, a, b)) if translate else SimpleNamespace()
-        model.paired = paired
         watched.observe(model, losses(i), 1000, 1, files(i))
     return told
 

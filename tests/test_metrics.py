@@ -20,7 +20,7 @@ from util.metrics import Metric, find_metrics, pretrained
 from util.metrics.pair_metrics import l1, psnr, ssim
 from util.metrics.scores import CHEAP, Scores, choose
 from util.metrics.set_metrics import colours, fid, histograms, kid, patches, swd
-from util.plugins import add_plugin_dir
+from util.plugins import use_plugin_dir
 
 
 def images(n=4, channels=3, side=32, seed=0):
@@ -265,7 +265,7 @@ def test_a_distance_may_be_any_kind_of_number(convert):
 
 def test_what_a_metric_does_wrong_is_one_line(capsys):
     Path("bad_metric.py").write_text("def bad(:\n")
-    add_plugin_dir(".", "util.metrics")
+    use_plugin_dir(".", "util.metrics")
     with pytest.raises(UsageError, match="'bad' can't be imported: .*syntax"):
         find_metrics(["bad"])
     scores = Scores([Metric("mine", lambda output, truth: (output - truth).mean())], torch.device("cpu"))
@@ -344,7 +344,7 @@ def test_test_writes_metrics_for_each_image_at_any_batch_size(strips):
 def test_without_truth_a_test_says_so_and_translates(domains, capsys):
     run_train("--dataroot", domains, "--netG", "resnet_6blocks")
     assert run_test("--dataroot", f"{domains}/testA", "--metrics", "auto") == 0
-    assert "has no true images here" in capsys.readouterr().err
+    assert "sees no true images here" in capsys.readouterr().err
 
 
 def test_metrics_that_were_asked_for_and_left_out_make_the_exit_code_one(domains, monkeypatch, capsys):

@@ -10,9 +10,11 @@ from torch import nn
 
 import models
 from models import BaseModel, create_model, refuse_retired_overrides
-from models.base_model import frozen, load_network
+from models.base_model import frozen
 from models.cycle_gan_model import CycleGANModel
+from models.engine.saving import load_network, save_state
 from models.engine.schedule import get_scheduler
+from models.engine.state import learning_rate, networks, optimizers
 from models.pix2pix_model import Pix2PixModel
 from models.template_model import TemplateModel
 from util import checkpoint
@@ -47,13 +49,13 @@ def opt():
 
 def test_networks_and_optimizers_are_found_once_each(opt):
     model = Small(opt)
-    assert list(model.networks()) == ["F", "Other"]
+    assert list(networks(model)) == ["F", "Other"]
     model.model_names = ["Alias"]
-    assert list(model.networks()) == ["Alias", "Other"]
-    assert list(model.named_optimizers()) == ["optimizer_F", "1"]
+    assert list(networks(model)) == ["Alias", "Other"]
+    assert list(optimizers(model)) == ["optimizer_F", "1"]
     model.model_names = ["Missing"]
     with pytest.raises(UsageError, match="no attribute netMissing"):
-        model.networks()
+        networks(model)
 
 
 def test_minimize_and_record(opt):
@@ -87,14 +89,14 @@ def test_state_restores_networks_optimizers_schedules_and_counters(opt):
     model.set_input(batch)
     model.optimize_parameters()
     model.update_learning_rate(1.0)
-    model.save_state({"epoch": 2, "iters": 0, "total_iters": 1})
+    save_state(model, {"epoch": 2, "iters": 0, "total_iters": 1})
     opt.continue_train = True
     other = create_model(opt)
     other.setup(opt)
-    assert other.progress == {"epoch": 2, "iters": 0, "total_iters": 1}
+    assert other._engine.progress == {"epoch": 2, "iters": 0, "total_iters": 1}
     for one, two in ((model, other),):
         assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
-        assert one.learning_rate() == two.learning_rate()
+        assert learning_rate(one) == learning_rate(two)
         torch.testing.assert_close(one.optimizer_G.state_dict()["state"], two.optimizer_G.state_dict()["state"])
 
 
@@ -122,7 +124,7 @@ def test_saved_networks_are_plain_and_whole(opt):
     model.save_networks("latest")
     for name in ("G", "D"):
         state = torch.load(f"checkpoints/experiment_name/latest_net_{name}.pth", weights_only=True)
-        assert list(state) == list(model.networks()[name].state_dict())
+        assert list(state) == list(networks(model)[name].state_dict())
     assert not list(Path(model.save_dir).glob("*.tmp"))
     with pytest.raises(UsageError, match="leads out of"):
         network_file(model.save_dir, "../../x", "G")
@@ -168,10 +170,10 @@ def test_plateau_follows_the_metric(opt):
     model.setup(opt)
     for epoch in range(8):
         model.update_learning_rate(1.0 / (epoch + 1))
-    assert model.learning_rate() == pytest.approx(opt.lr)
+    assert learning_rate(model) == pytest.approx(opt.lr)
     for _ in range(7):
         model.update_learning_rate(1.0)
-    assert model.learning_rate() == pytest.approx(opt.lr * 0.2)
+    assert learning_rate(model) == pytest.approx(opt.lr * 0.2)
 
 
 def test_an_override_that_nothing_calls_is_refused():

@@ -8,8 +8,9 @@ from torch import nn
 
 from networks import DISCRIMINATORS, GENERATORS, NORMS, define_D, define_G
 from networks.architecture import describe, differences
-from networks.fast.tuning import tune
-from networks.layers import INIT_TYPES, Tanh, get_norm_layer, init_weights
+from networks.fast import Choices, accelerate
+from networks.fast.layers import Tanh
+from networks.layers import INIT_TYPES, get_norm_layer, init_weights
 from networks.per_image import translating
 from networks.unet import UnetGenerator
 from util.errors import UsageError
@@ -80,8 +81,10 @@ def test_depths_that_nobody_registered_are_built_from_their_weights():
     from networks.resnet import ResnetGenerator
 
     state = ResnetGenerator(3, 3, 2, get_norm_layer("instance"), n_blocks=4).state_dict()
+    known = list(GENERATORS)
     found = describe(state)
     assert found.pop("netG") == "resnet_4blocks"
+    assert list(GENERATORS) == known  # reading a checkpoint changes nothing
     use_dropout = not found.pop("no_dropout")
     define_G(netG="resnet_4blocks", use_dropout=use_dropout, **found).load_state_dict(state)
 
@@ -192,6 +195,6 @@ def test_saturated_outputs_have_a_gradient_in_bf16():
     assert x.grad.item() == pytest.approx(slope, rel=0.01)
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Tanh())
     torch.nn.init.ones_(net[0].weight), torch.nn.init.zeros_(net[0].bias)
-    tune(net, torch.bfloat16, channels_last=False, recompute=False)
+    accelerate(net, Choices(torch.device("cpu"), torch.bfloat16))
     net(torch.full((1, 1, 1, 1), 4.0)).sum().backward()
     assert net[0].bias.grad.item() == pytest.approx(slope, rel=0.01)

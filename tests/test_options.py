@@ -112,7 +112,7 @@ def test_a_plugin_folder_that_is_gone_is_told(strips, tmp_path, capsys):
     run_train("--model", "pix2pix", "--dataroot", strips, "--name", "r", "--plugin_dir", "plugins")
     Path("plugins").rmdir()
     assert parse("--name", "r", train=False).plugin_dir is None
-    assert "is no longer there" in capsys.readouterr().err
+    assert "no longer exists" in capsys.readouterr().err
 
 
 def test_suffix_and_seed():

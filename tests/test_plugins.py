@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, run_on, run_test, run_train, train_options
 
 from models import find_model_using_name
+from models.engine.state import optimizers
 from util.errors import UsageError
 
 PLUGINS = str(ROOT / "tests" / "plugins")
@@ -27,7 +28,7 @@ def test_a_classic_plugin_trains_tests_saves_and_resumes_unmodified(strips):
     assert list(points[0]["losses"]) == ["G_GAN", "G_edge", "D", "pool"]
     assert points[0]["losses"]["pool"] == 2
     assert (RUN / "web/images/epoch001_overlay.png").exists()
-    assert list(model.named_optimizers()) == ["optimizer_G", "optimizer_D"]
+    assert list(optimizers(model)) == ["optimizer_G", "optimizer_D"]
     assert run_test("--model", "classic", "--dataroot", strips) == 0  # its folder and its dataset are recorded
     images = Path("results/experiment_name/test_latest/images")
     assert {path.name for path in images.iterdir()} == {

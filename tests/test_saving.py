@@ -8,8 +8,9 @@ import torch
 from conftest import equal, model_file, run_on, run_test, run_train, weights
 
 from models import find_model_using_name
-from models.engine import saver
-from models.engine.saver import Saver
+from models.engine import saving
+from models.engine.saving import Saver
+from models.engine.state import learning_rate
 from util.errors import UsageError
 from util.files import remove_unfinished
 from util.run_files import move_aside, prune
@@ -126,7 +127,7 @@ def test_another_policy_for_the_learning_rate_starts_where_the_run_stands(strips
     run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "2", "--lr_policy", first)
     model = run_on("--n_epochs", "4", "--lr_policy", second)
     assert torch.load(RUN / "latest_state.pth", weights_only=True)["progress"]["epoch"] == 5
-    assert (model.learning_rate() > 0) == (second == "plateau")
+    assert (learning_rate(model) > 0) == (second == "plateau")
 
 
 def test_a_folder_that_was_removed_is_a_run_again(strips):
@@ -158,8 +159,8 @@ def test_a_save_that_fails_is_told_once_and_tried_again(monkeypatch, capsys):
         if error := outcomes.pop(0):
             raise error
 
-    monkeypatch.setattr(saver, "RETRY", 0.0)
-    monkeypatch.setattr(saver, "PAUSE", 0.0)
+    monkeypatch.setattr(saving, "RETRY", 0.0)
+    monkeypatch.setattr(saving, "PAUSE", 0.0)
     one = Saver(save, minutes=10)
     assert not one.due()
     assert not one.attempt()

@@ -18,7 +18,7 @@ from conftest import (
     run_train,
 )
 
-from models.engine.lock import RunLock
+from models.engine.interrupts import RunLock
 from util.errors import UsageError
 from util.memory import explained
 from util.stall import Watchdog
@@ -27,7 +27,7 @@ RUN = Path("checkpoints/experiment_name")
 
 
 def test_a_folder_belongs_to_one_process(tmp_path):
-    script = ("import sys\nfrom models.engine.lock import RunLock\n"
+    script = ("import sys\nfrom models.engine.interrupts import RunLock\n"
               "with RunLock('run'): print(flush=True); sys.stdin.read()")
     argv = [sys.executable, "-c", script]
     other = subprocess.Popen(

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT, TINY, cli, equal, picture, run_on, run_test, run_train, weights, write
 
 from models import create_model, find_model_using_name
+from models.engine.state import learning_rate
 from options.train_options import TrainOptions
 from util.errors import Stopped, UsageError
 
@@ -113,7 +114,7 @@ def test_a_continued_run_is_the_run(strips, policy):
         run_train(*argv, "--name", "parts")
     resumed = run_on("--name", "parts")
     assert equal(weights(whole), weights(resumed))
-    assert whole.learning_rate() == resumed.learning_rate()
+    assert learning_rate(whole) == learning_rate(resumed)
     points = [json.loads(line) for line in Path("checkpoints/parts/loss_log.jsonl").read_text().splitlines()]
     assert points[-1]["total_iters"] == 12
 
@@ -168,8 +169,8 @@ def test_the_learning_rate_of_a_continued_run_is_that_of_its_epoch(strips):
         TrainOptions().parse(["--continue_train", "--n_epochs", "4", "--lr", "0.01", "--beta1", "0.9"])
     )
     model.setup(model.opt)
-    assert model.progress["epoch"] == 3
-    assert model.learning_rate() == 0.01
+    assert model._engine.progress["epoch"] == 3
+    assert learning_rate(model) == 0.01
     assert model.optimizer_G.param_groups[0]["betas"] == (0.9, 0.999)
 
 
@@ -234,7 +235,7 @@ def test_a_broken_image_costs_no_step(strips):
 def test_a_finished_run_says_so_and_a_longer_one_goes_on(strips, capsys):
     run_train("--model", "pix2pix", "--dataroot", strips)
     run_on()
-    assert "is finished: 1 epochs are done" in capsys.readouterr().out
+    assert "is finished: 1 of 1 epochs are done" in capsys.readouterr().out
     run_on("--n_epochs", "2")
     assert (RUN / "2_net_G.pth").exists()
 

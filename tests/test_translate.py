@@ -1,6 +1,5 @@
 """test.py: one-sided, sizes, depths, names, and independence of the batch."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -9,12 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import ROOT, cli, picture, run_test, run_train, write
+from conftest import cli, picture, run_test, run_train, write
 from PIL import Image
 
 from data.reading import read_image
+from models.engine.results import ResultNames, write_visual
 from networks import define_G
-from test import write_visual
 from util.errors import UsageError
 from util.images import ValueRange
 
@@ -136,10 +135,7 @@ def test_results_do_not_depend_on_batch_order_or_threads(strips):
 
 
 def test_an_image_that_is_no_file_has_a_name_too():
-    spec = importlib.util.spec_from_file_location("test_script", ROOT / "test.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.result_name("made/up/a.png", ["made"]) == "up/a"
+    assert ResultNames(None, []).of("made/up/a.png", ["made"]) == "up/a"
 
 
 def test_names_mirror_the_tree_and_never_meet(strips):
@@ -272,7 +268,7 @@ def test_depth_goes_through_a_trained_run_and_back(tmp_path, monkeypatch, ending
     record = json.loads(Path("checkpoints/experiment_name/train_opt.json").read_text())["options"]
     assert (record["depth_A"], record["depth_B"]) == (dtype, dtype)
     monkeypatch.setattr("models.test_model.define_G", lambda *_: Copy())
-    monkeypatch.setattr("models.base_model.load_network", lambda *_: None)
+    monkeypatch.setattr("models.engine.saving.load_network", lambda *_: None)
     assert run_test("--dataroot", "deep/trainA", "--preprocess", "none") == 0
     for i, array in arrays.items():
         preview = pixels(IMAGES / f"{i}_fake.png")

@@ -16,6 +16,8 @@ from data import create_dataset, create_validation_dataset
 from models import create_model
 from models.base_model import BaseModel
 from models.engine.average import WeightAverage
+from models.engine.saving import network_states, restore_weights
+from models.engine.state import learning_rate, networks
 from models.engine.validation import Followed, Validation, best_of, follow, undisturbed
 from util.errors import UsageError
 from util.metrics import pretrained
@@ -213,9 +215,9 @@ def test_plateau_follows_the_figure_and_waits_between_validations(with_val, monk
     """Seven validations without a better one, every second epoch: the rate falls at the last."""
     curve(monkeypatch, [0.5] * 7)
     shared = (*with_val["pix2pix"], "--lr_policy", "plateau", "--val_freq", 2, "--max_dataset_size", 1)
-    assert run_train(*shared, "--n_epochs", 12).learning_rate() == pytest.approx(0.0002)
+    assert learning_rate(run_train(*shared, "--n_epochs", 12)) == pytest.approx(0.0002)
     run_on("--n_epochs", "14")
-    assert run_on("--n_epochs", "15", "--val_freq", "0").learning_rate() == pytest.approx(0.00004)
+    assert learning_rate(run_on("--n_epochs", "15", "--val_freq", "0")) == pytest.approx(0.00004)
 
 
 def test_plateau_follows_the_losses_where_nothing_is_scored(with_val, monkeypatch):
@@ -282,18 +284,18 @@ def test_without_the_average_no_older_one_stays(with_val):
 def test_the_average_starts_from_the_weights_that_are_loaded(with_val, monkeypatch):
     """From a state without one, and from networks alone, whose first save is before the first step."""
     model = run_train(*with_val["pix2pix"])
-    model.average = WeightAverage(model.networks(), 0.9)
-    model.average.steps = 7
+    model._engine.average = WeightAverage(networks(model), 0.9)
+    model._engine.average.steps = 7
     with torch.no_grad():
         model.netG.model.model[0].weight.fill_(torch.nan)
-    model.restore_weights()
-    state = model.network_state()
+    restore_weights(model)
+    state = network_states(model)
     assert equal(state["G"].values(), state["G_ema"].values())
-    assert model.average.steps == 0
+    assert model._engine.average.steps == 0
 
     (RUN / "latest_state.pth").unlink()
     saved = []
-    monkeypatch.setattr(BaseModel, "save_networks", lambda self, tag: saved.append(deepcopy(self.network_state())))
+    monkeypatch.setattr(BaseModel, "save_networks", lambda self, tag: saved.append(deepcopy(network_states(self))))
     run_on("--lr", "0", "--ema", "0.9", "--epoch_count", "2", "--n_epochs", "2")
     assert equal(saved[0]["G"].values(), saved[0]["G_ema"].values())
 

@@ -21,12 +21,14 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
-    """Run a main on its arguments and exit: with what it returns, 2 for bad input, 128 + the number of a signal."""
+    """Run a main on its arguments and exit: with its result, 2 for bad input, or 128 + the number of a signal."""
+    if "" not in sys.path:
+        sys.path.append("")  # plugins in a package of the working folder: --model my_lab.sharp:SharpModel
     try:
         code = _exit_code(main, sys.argv[1:])
     finally:
         flush(sys.stdout)
-    if LAUNCHED:  # libraries of a job of several processes were seen to abort while the interpreter ends
+    if LAUNCHED:  # libraries of multi-process jobs were seen to abort at interpreter exit
         flush(sys.stderr)
         os._exit(code)
     sys.exit(code)
@@ -41,7 +43,7 @@ def _exit_code(main: Callable[[list[str]], int], argv: list[str]) -> int:
         say(f"error: {error}")
         return 2
     except Stopped as stopped:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved; another Ctrl-C would only tear the end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved; another Ctrl-C would only break the exit
         say(str(stopped))
         return stopped.exit_code
     except KeyboardInterrupt:

@@ -1,10 +1,8 @@
-"""Which device to compute on, and on how much of it."""
+"""Which device to compute on, and on how many of its cores."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -14,7 +12,7 @@ from util.notices import notice
 
 
 def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.device]:
-    """(gpu_ids, device) of --device and the older --gpu_ids; raises UsageError for a device that is not there."""
+    """(gpu_ids, device) for --device and the older --gpu_ids; raises UsageError for a device that does not exist."""
     if gpu_ids is not None and device == "auto":
         try:
             numbers = [int(word) for word in str(gpu_ids).split(",") if int(word) >= 0]
@@ -39,14 +37,14 @@ def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.devi
         raise UsageError(f"--device {device} is not there (devices of that kind: {there.get(picked.type, 0)}); use "
                          f"--device auto")
     if picked.type == "cuda" and picked.index is not None:
-        torch.cuda.set_device(picked)  # else threads that pin memory would also use the first
+        torch.cuda.set_device(picked)  # else threads that pin memory would use the first GPU too
     return ([picked.index or 0] if picked.type == "cuda" else []), picked
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Inside the block, what this thread computes on the CPU takes one core."""
-    if (threads := torch.get_num_threads()) == 1:  # also setting it takes time
+    """Inside the block, this thread computes on one CPU core."""
+    if (threads := torch.get_num_threads()) == 1:  # setting it takes time too
         yield
         return
     torch.set_num_threads(1)
@@ -54,15 +52,3 @@ def one_core() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def cpu_seconds(*ways: Callable[[], Any]) -> list[float]:
-    """What each way takes of one core, the best of five turns; what else the machine has to do does not count."""
-    least = [float("inf")] * len(ways)
-    with one_core():
-        for _ in range(5):
-            for i, way in enumerate(ways):
-                start = time.thread_time()
-                way()
-                least[i] = min(least[i], time.thread_time() - start)
-    return least

@@ -1,6 +1,6 @@
-"""Processes that work together, as `torchrun` starts them: which one this is, and what they tell each other.
+"""Processes that `torchrun` started: which one this is, and how they exchange values.
 
-Alone, every function here does nothing or returns what it was given.
+In a single process, every function here does nothing or returns its argument.
 """
 
 import os
@@ -18,18 +18,7 @@ from util.errors import UsageError
 
 LAUNCHED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 BUCKET = 2 ** 24           # numbers sent at once
-PATIENCE = timedelta(hours=2)  # of a process that waits for another, which may be writing or decoding
-
-
-@dataclass
-class Share:
-    """What part of all images this process has: of the current batch, and of the whole step (several batches)."""
-
-    batch: float = 1.0
-    step: float = 1.0
-
-
-share = Share()
+PATIENCE = timedelta(hours=2)  # for another process, which may be writing or decoding
 
 
 def rank() -> int:
@@ -40,6 +29,17 @@ def rank() -> int:
 def world_size() -> int:
     """How many processes there are."""
     return int(os.environ["WORLD_SIZE"]) if LAUNCHED else 1
+
+
+@dataclass
+class Share:
+    """This process's share of the images of all: of the current batch, and of the whole step (several batches)."""
+
+    batch: float = 1 / world_size()
+    step: float = 1 / world_size()
+
+
+share = Share()
 
 
 def local_world_size() -> int:
@@ -54,9 +54,9 @@ def is_main() -> bool:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Inside the block the processes can talk: over NCCL between GPUs, over gloo between CPUs.
+    """Inside the block the processes can communicate: by NCCL between GPUs, by gloo between CPUs.
 
-    Raises UsageError when another process ends early; that one says why.
+    Raises UsageError if another process ends early; that one says why.
     """
     if not LAUNCHED:
         yield
@@ -66,14 +66,14 @@ def joined(device: torch.device) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection closed by peer" in str(error):
-            raise UsageError("another process of this job has ended; what it wrote says why") from error
+            raise UsageError("another process of this job has ended; its output says why") from error
         raise
     finally:
         dist.destroy_process_group()
 
 
 def from_main(make: Callable[[], Any]) -> Any:
-    """What the main process makes, in all of them; what it raises is raised in all of them."""
+    """The value that the main process computes, in all of them; its error is raised in all of them."""
     if world_size() == 1:
         return make()
     answer: list[Any] = [None, None]
@@ -89,7 +89,7 @@ def from_main(make: Callable[[], Any]) -> Any:
 
 
 def gathered(value: Any) -> list[Any]:
-    """The values of all processes, by rank; the main process has them, the others an empty list."""
+    """The values of all processes, by rank, in the main process; an empty list in the others."""
     if world_size() == 1:
         return [value]
     values = [None] * world_size() if is_main() else None
@@ -98,7 +98,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def all_max(values: Iterable[float]) -> list[float]:
-    """Of each number the largest among all processes."""
+    """The maximum of each number over all processes."""
     vector = torch.tensor(list(values), dtype=torch.float64)
     if world_size() > 1:
         dist.all_reduce(vector, dist.ReduceOp.MAX)
@@ -106,14 +106,14 @@ def all_max(values: Iterable[float]) -> list[float]:
 
 
 def all_sum(tensor: Tensor) -> Tensor:
-    """Replace a tensor by the sum over all processes."""
+    """Replace a tensor by its sum over all processes."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Give all processes the main one's values."""
+    """Copy the main process's values to all."""
     if world_size() > 1:
         for tensor in tensors:
             values = tensor.detach().contiguous()
@@ -123,11 +123,14 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def average_gradients(gradients: list[Tensor]) -> None:
-    """Replace gradients by their mean over the images of all processes: each has the mean over its own."""
+    """Replace gradients, the mean over this process's images, by the mean over all images of all processes."""
     if world_size() == 1:
         return
+    if not dist.is_initialized():
+        raise UsageError("torchrun started this process, but the processes have not joined; put the training inside "
+                         "`with util.distributed.joined(device):`")
     for gradient in gradients:
-        gradient.mul_(share.step) if share.step else gradient.zero_()  # what stands in for images may hold NaN
+        gradient.mul_(share.step) if share.step else gradient.zero_()  # stand-ins for images may yield NaN
     bucket: list[Tensor] = []
     for i, gradient in enumerate(gradients):
         bucket.append(gradient)
@@ -140,7 +143,7 @@ def average_gradients(gradients: list[Tensor]) -> None:
 
 
 class _TotalOf(torch.autograd.Function):
-    """The sum over all processes, whose gradients will count by their share of the step."""
+    """The sum over all processes, for gradients that are later weighted by their share of the step."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -1,36 +1,34 @@
 """The history of generated images that a discriminator sees."""
 
 import random
-from itertools import count
+import time
 
 import torch
 from torch import Tensor
 
 from util.errors import UsageError
 
-_queries = count()
-
 
 class ImagePool:
     """Buffer of `pool_size` images: half of what is asked for comes from the past (Shrivastava et al. 2017, 2.3).
 
-    The images stay on their device. After `hold(n)` they lie in one tensor, and a query of n images does the
-    same operations at each call, on choices that `plan` has put there: what a captured step needs.
+    The images stay on their device. After `hold(n)` they are stored in one tensor, and a query of n images performs the
+    same operations at each call, on choices made by `plan`: what a captured step needs.
     """
 
     def __init__(self, pool_size: int):
         self.pool_size = pool_size
         self._list: list[Tensor] = []
         self._tensor: Tensor | None = None   # (pool_size, C, H, W), instead of the list
-        self._choices: Tensor | None = None  # (n, 3): slot, whether to take what is there, whether to leave the image
+        self._choices: Tensor | None = None  # (n, 3): slot, take the stored image, leave the new one
         self._count = 0                      # images in the tensor
         self._planned = False
-        self._shape: torch.Size | None = None  # of the images that were asked for last
-        self.last_query = 0                  # among those of all pools
+        self._shape: torch.Size | None = None  # of the images of the last query
+        self.last_query = 0                  # when, in nanoseconds
 
     @property
     def images(self) -> list[Tensor]:
-        """What is there, (C, H, W) each."""
+        """The images, (C, H, W) each."""
         return self._list if self._tensor is None else list(self._tensor[:self._count])
 
     @images.setter
@@ -46,7 +44,7 @@ class ImagePool:
         """(N, C, H, W) -> (N, C, H, W): each image itself or, once the pool is full, maybe an older one it replaces."""
         if self.pool_size == 0:
             return images
-        self.last_query, self._shape = next(_queries), images.shape[1:]
+        self.last_query, self._shape = time.perf_counter_ns(), images.shape[1:]
         if self._tensor is not None:
             return self._exchange_in_place(images.detach())
         chosen = [self._exchange(image) for image in images.detach()]
@@ -66,7 +64,7 @@ class ImagePool:
         return older if take else image
 
     def _choose(self, count: int) -> tuple[int, bool, bool]:
-        """(slot, take, leave) for one image, where `count` images are there."""
+        """(slot, take, leave) for one image if `count` images are stored."""
         if count < self.pool_size:
             return count, False, True
         if random.random() < 0.5:
@@ -74,9 +72,9 @@ class ImagePool:
         return random.randrange(self.pool_size), True, True
 
     def hold(self, n: int, like: Tensor) -> None:
-        """From here on keep images (C, H, W) like those of the last query in one tensor, for queries of n images.
+        """From now on keep images (C, H, W) like those of the last query in one tensor, for queries of n images.
 
-        Images of another shape, and what is beyond the size of the pool, are forgotten.
+        Images of another shape, or beyond the size of the pool, are dropped.
         """
         fitting = [image for image in self.images if image.shape == self._shape][:self.pool_size]
         self._tensor = like.new_zeros((self.pool_size, *self._shape))
@@ -84,7 +82,7 @@ class ImagePool:
         self.images, self._list = fitting, []
 
     def plan(self, n: int) -> None:
-        """Draw what the next query, of n images, does."""
+        """Draw the choices of the next query, of n images."""
         choices = []
         for _ in range(n):
             choices.append(self._choose(self._count))
@@ -111,5 +109,5 @@ class ImagePool:
         return torch.cat(chosen)
 
     def drop_non_finite(self) -> None:
-        """Forget images with values that are not finite; waits for the device."""
+        """Drop images with values that are not finite; waits for the device."""
         self.images = [image.clone() for image in self.images if image.isfinite().all()]

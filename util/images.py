@@ -1,6 +1,6 @@
 """Between pictures and tensors: the values of a domain, and files that keep its depth."""
 
-from argparse import Namespace
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,14 @@ from PIL import Image
 from util.errors import UsageError
 from util.files import atomic
 
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 QUICK = {"compress_level": 1, "compress_type": 3}  # run lengths: a quarter of the time, files 3 percent larger
 DEPTHS = ("uint8", "uint16", "float32")
+
+
+def is_image_file(filename: str) -> bool:
+    """By its extension; hidden files are not images."""
+    return filename.lower().endswith(IMG_EXTENSIONS) and not os.path.basename(filename).startswith(".")
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,6 @@ class ValueRange:
         if not low < high:
             raise UsageError(f"the range {limits} is empty; write LOW:HIGH with LOW < HIGH")
         return cls(depth, low, high)
-
-    @classmethod
-    def of(cls, opt: Namespace, domain: str) -> "ValueRange":
-        """What the options say of a domain."""
-        return cls.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}"))
 
     @property
     def limits(self) -> str:

@@ -1,4 +1,4 @@
-"""What to do when memory runs out."""
+"""How much memory there is, and what to say when it runs out."""
 
 import contextlib
 import ctypes
@@ -13,14 +13,12 @@ import torch
 from util.errors import UsageError
 
 GIB = 2 ** 30
-LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size",
-               "a smaller --ngf and --ndf", "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
 WORDS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # the CPU, CUDA and MPS, cuDNN and cuBLAS
 
 
 @contextmanager
 def explained(options: Sequence[str]) -> Iterator[None]:
-    """Turn running out of memory, of a GPU or of the host, into a UsageError: the peak seen, and what helps first."""
+    """Turn out-of-memory errors of a GPU or the host into a UsageError with the peak, and what helps, best first."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -30,19 +28,12 @@ def explained(options: Sequence[str]) -> Iterator[None]:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says so; most allocators raise a plain RuntimeError."""
+    """Whether an error means out of memory; most allocators raise a plain RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in WORDS)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that a device still has; 0 where that is not known."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return available_memory() if device.type == "cpu" else 0
-
-
 def available_memory() -> int:
-    """Bytes of host memory that this process can still get without swapping; 0 where that is not known."""
+    """Bytes of host memory that this process can still get without swapping; 0 if unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
@@ -58,9 +49,9 @@ def available_memory() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc, where it is the C library, keep large blocks that are freed.
+    """Make glibc, if it is the C library, keep large blocks that are freed.
 
-    Each step asks for the same ones again, and fresh ones cost a page fault for every 4 KiB.
+    Each step allocates the same ones again, and fresh ones cost a page fault for every 4 KiB.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -71,7 +62,7 @@ def keep_freed_memory() -> None:
 
 
 def peak() -> str:
-    """The most memory that this process has held, of the GPU where it used one."""
+    """The peak memory of this process, on the GPU if it uses one."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         return f"peak {torch.cuda.max_memory_reserved() / GIB:.2f} of {total / GIB:.2f} GiB on the GPU"

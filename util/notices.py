@@ -1,8 +1,10 @@
-"""What a user should be told: lines that do not tear the progress bar, and notices that come once."""
+"""Messages to the user: lines that do not break the progress bar, and notices that come once."""
 
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from torch.utils.data import get_worker_info
@@ -10,31 +12,42 @@ from tqdm import tqdm
 
 from util import distributed
 
-_seen: set[str] = set()
-_pending: dict[str, str] = {}
+_seen: dict[str, str] = {}  # kind -> notice; in a data worker, those that `collect` has not fetched have a text
+
+
+@contextmanager
+def fresh() -> Iterator[None]:
+    """Inside the block every notice comes again, once: a run says what it has to, also the second in a process."""
+    before = dict(_seen)
+    _seen.clear()
+    try:
+        yield
+    finally:
+        _seen.clear()
+        _seen.update(before)
 
 
 def tell(text: str) -> None:
-    """Print a line to stdout, as `say` does to stderr; of several processes the first one speaks."""
+    """Print a line to stdout, as `say` does to stderr; of several processes only the main one prints."""
     if distributed.is_main():
         say(text, sys.stdout)
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print one line at once; a terminal or pipe that is gone, or full, stops nothing."""
+    """Print one line immediately; a terminal or pipe that is gone or full stops nothing."""
     file = file or sys.stderr
     text = text if distributed.is_main() else f"process {distributed.rank()}: {text}"
     encoding = getattr(file, "encoding", None) or "utf-8"
-    line = text.replace("\n", "\\n").encode(encoding, "backslashreplace").decode(encoding)  # names of files may be odd
+    line = text.replace("\n", "\\n").encode(encoding, "backslashreplace").decode(encoding)  # file names may be odd
     try:
         tqdm.write(line, file=file)
-    except (OSError, ValueError, RuntimeError):  # gone, closed, or a signal spoke in the middle of a line
+    except (OSError, ValueError, RuntimeError):  # gone, closed, or a signal handler printed in the middle of a line
         return
     flush(file)
 
 
 def flush(file: TextIO) -> None:
-    """Write out what is buffered; where it can't be, it goes nowhere, as it would change the exit code to 120."""
+    """Flush; if that fails, discard the buffer, which would change the exit code to 120."""
     try:
         file.flush()
     except OSError:
@@ -45,18 +58,17 @@ def flush(file: TextIO) -> None:
 
 
 def notice(kind: str, text: str) -> None:
-    """Tell something once per kind; inside a data worker it waits for `collect`."""
+    """Say something once per kind; in a data worker it waits for `collect`."""
     if kind in _seen:
         return
-    _seen.add(kind)
-    if get_worker_info() is not None:
-        _pending[kind] = text
-    elif distributed.is_main():
+    in_worker = get_worker_info() is not None
+    _seen[kind] = text if in_worker else ""
+    if not in_worker and distributed.is_main():
         say(f"notice: {text}")
 
 
 def collect() -> dict[str, str]:
-    """What this process has to tell, emptied."""
-    pending = dict(_pending)
-    _pending.clear()
+    """The notices of this data worker since the last call, by kind."""
+    pending = {kind: text for kind, text in _seen.items() if text}
+    _seen.update(dict.fromkeys(pending, ""))
     return pending

@@ -9,15 +9,38 @@ from types import ModuleType
 
 from util.errors import UsageError, unknown
 
+MOVED = {  # modules that were never part of the plugin contract, but could be imported
+    "data.cache": "data.loading.cache", "data.loader": "data.loading.loader", "data.samples": "data.loading.samples",
+    "data.worker_status": "data.loading.worker_status", "data.workers": "data.loading.workers",
+    "models.average": "models.engine.average", "models.captured_step": "models.engine.cuda_graph",
+    "models.execution": "models.engine.hardware", "models.fine_tuning": "models.engine.fine_tuning",
+    "models.schedule": "models.engine.schedule", "models.training": "models.engine.training",
+    "models.translation": "models.engine.translation", "models.validation": "models.engine.validation",
+    "networks.convolution": "networks.fast.convolutions", "networks.inference": "networks.per_image",
+    "networks.sync_batch_norm": "networks.fast.sync_batch_norm", "networks.tuning": "networks.fast",
+    "networks.winograd": "networks.fast.winograd", "util.guard": "models.engine.step",
+    "util.health": "models.engine.health", "util.lock": "models.engine.interrupts",
+    "util.precision": "networks.fast.precision", "util.saver": "models.engine.saving",
+    "util.signals": "models.engine.interrupts", "util.sinks.make": "models.engine.views",
+}
 
-def add_plugin_dir(folder: str, *packages: str) -> None:
-    """Look for the modules of these packages in this folder first; raises UsageError when it is no folder."""
-    if not Path(folder).is_dir():
+
+def use_plugin_dir(folder: str | None, *packages: str) -> None:
+    """Look for modules of these packages in this folder first, and no longer in that of an earlier run.
+
+    Raises UsageError if it is not a folder.
+    """
+    if folder and not Path(folder).is_dir():
         raise UsageError(f"--plugin_dir {folder} is not a folder")
     for package in packages:
-        path = importlib.import_module(package).__path__
-        if str(Path(folder).resolve()) not in path:
-            path.insert(0, str(Path(folder).resolve()))
+        module = importlib.import_module(package)
+        own = str(Path(module.__file__).parent)
+        module.__path__[:] = [*([str(Path(folder).resolve())] if folder else []), own]
+        for name in [name for name in sys.modules if name.rpartition(".")[0] == package]:
+            place = Path(getattr(sys.modules[name], "__file__", None) or own)
+            if str(place.parent) not in module.__path__ and not place.is_relative_to(own):
+                del sys.modules[name]  # this run may have another file of the same name
+                vars(module).pop(name.rpartition(".")[2], None)
 
 
 def plugin_names(package: str, kind: str) -> list[str]:
@@ -29,7 +52,7 @@ def plugin_names(package: str, kind: str) -> list[str]:
 def find_class(package: str, kind: str, name: str, base: type) -> type:
     """The subclass of `base` in `<package>/<name>_<kind>.py`, or of `package.module:Class`.
 
-    Raises UsageError when the name is unknown or the file leaves open which class is meant.
+    Raises UsageError if the name is unknown, or if the file leaves open which class is meant.
     """
     if ":" in name:
         return _dotted(name, base)
@@ -49,8 +72,6 @@ def find_class(package: str, kind: str, name: str, base: type) -> type:
 
 def _dotted(name: str, base: type) -> type:
     module_name, _, class_name = name.partition(":")
-    if "" not in sys.path:
-        sys.path.append("")  # a package in the folder the user is in
     found = getattr(import_plugin(module_name, name), class_name, None)
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UsageError(f"'{name}' is not a subclass of {base.__name__}; write package.module:Class")
@@ -58,9 +79,12 @@ def _dotted(name: str, base: type) -> type:
 
 
 def import_plugin(module_name: str, name: str) -> ModuleType:
-    """The module; raises UsageError when it can't be imported."""
+    """The module; raises UsageError if it can't be imported."""
     try:
         return importlib.import_module(module_name)
     except (ImportError, SyntaxError, TypeError, ValueError) as error:
+        if place := MOVED.get(getattr(error, "name", None) or ""):
+            raise UsageError(f"'{name}' imports {error.name}, which is now {place} and not part of the plugin contract "
+                             f"(docs/model_plugin.md)") from error
         raise UsageError(f"'{name}' can't be imported: {error}; is a library missing, or its folder not on "
                          f"PYTHONPATH?") from error

@@ -1,4 +1,4 @@
-"""The files of a run: which folder, and what they are called."""
+"""The files of a run: their folder and names."""
 
 import re
 import time
@@ -16,14 +16,14 @@ PICTURES = "images.json"  # of a folder of results: image -> visual -> [picture 
 AVERAGE = "_ema"  # ends the name that a generator's average is saved under
 
 
-def run_folder(opt) -> Path:
+def run_folder(checkpoints_dir: str, name: str) -> Path:
     """`<checkpoints_dir>/<name>`; raises UsageError for a name that leads elsewhere."""
-    return inside(opt.checkpoints_dir, opt.name, "--name")
+    return inside(checkpoints_dir, name, "--name")
 
 
-def checkpoint_tag(opt) -> str:
+def checkpoint_tag(epoch: str | int, load_iter: int) -> str:
     """What --load_iter and --epoch name: `iter_N`, `latest`, `best` or an epoch."""
-    return f"iter_{opt.load_iter}" if opt.load_iter > 0 else str(opt.epoch)
+    return f"iter_{load_iter}" if load_iter > 0 else str(epoch)
 
 
 def network_file(folder: str | Path, tag: str | int, name: str) -> Path:
@@ -32,7 +32,7 @@ def network_file(folder: str | Path, tag: str | int, name: str) -> Path:
 
 
 def network_files(folder: str | Path, tag: str | int) -> dict[str, Path]:
-    """Network name -> file, of all that a run's folder has under a tag but averages."""
+    """Network name -> file, of all networks in a folder with this tag, except averages."""
     pattern = network_file(folder, tag, "*").name
     found = {path.name.removeprefix(f"{tag}_net_").removesuffix(".pth"): path
              for path in sorted(Path(folder).glob(pattern))}
@@ -40,7 +40,7 @@ def network_files(folder: str | Path, tag: str | int) -> dict[str, Path]:
 
 
 def prune(folder: str | Path, keep: int) -> None:
-    """Remove numbered checkpoints but the `keep` epochs and the `keep` of `iter_N` that were written last."""
+    """Remove numbered checkpoints except the last `keep` epochs and the last `keep` `iter_N`."""
     for kind in ("iter_", ""):
         pattern = re.compile(rf"{kind}(\d+)_net_.+\.pth")
         numbers = {path: int(match[1]) for path in Path(folder).iterdir() if (match := pattern.fullmatch(path.name))}
@@ -51,9 +51,9 @@ def prune(folder: str | Path, keep: int) -> None:
 
 
 def move_aside(folder: str | Path) -> Path | None:
-    """Move what an earlier run left into `previous_<date>` below its folder and return that, None without any.
+    """Move the files of an earlier run into `previous_<date>` in its folder and return that, None if there are none.
 
-    Runs below, as `--name a/b` is below `--name a`, stay.
+    Nested runs, as `--name a/b` is in `--name a`, stay.
     """
     folder = Path(folder)
     earlier = [path for path in folder.iterdir() if path.name != LOCK and not _holds_run(path)]
@@ -67,7 +67,7 @@ def move_aside(folder: str | Path) -> Path | None:
 
 
 def _holds_run(path: Path) -> bool:
-    """Whether a folder is a run, was one, or has some below."""
+    """Whether a folder is a run, was one, or contains one."""
     return path.is_dir() and (path.name.startswith(PREVIOUS) or any(path.rglob(LOCK)) or any(path.rglob(RECORD)))
 
 

@@ -1,19 +1,15 @@
-"""What to do when something that should go on does not."""
+"""Detect a stalled process."""
 
-import faulthandler
 import math
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-from util.notices import say
 
 
 class Watchdog:
-    """Inside the block a thread calls `on_timeout` when no `beat` came for so many seconds, once until the next beat.
+    """Inside the block a thread calls `on_timeout` after so many seconds without a `beat`, once until the next beat.
 
-    Where that returns False it was no timeout, and is called again soon. With 0 seconds it is never called.
+    If that returns False it was a false alarm and is called again soon. With 0 seconds it is never called.
     """
 
     def __init__(self, seconds: float, on_timeout: Callable[[], bool | None]):
@@ -22,7 +18,7 @@ class Watchdog:
         self._last = time.monotonic()
 
     def beat(self) -> None:
-        """It goes on; the time starts anew."""
+        """Something happened; restart the clock."""
         self._last = time.monotonic()
 
     def pause(self) -> None:
@@ -48,16 +44,3 @@ class Watchdog:
             last = self._last
             if time.monotonic() - last > self.seconds and last != told:
                 told = last if self.on_timeout() is not False else None
-
-
-def report_stall(path: str | Path, minutes: float, more: list[str]) -> None:
-    """Write where all threads stand, after the lines of `more`, and tell where that is."""
-    told = f"warning: no step has ended for {minutes:g} minutes; where all threads stand"
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in (time.strftime("%F %T"), *more))
-            file.flush()
-            faulthandler.dump_traceback(file, all_threads=True)
-        say(f"{told} is in {path}")
-    except OSError as error:
-        say(f"{told} can't be written: {error}")

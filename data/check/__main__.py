@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data.image_folder import list_images
 from data.loading import worker_status
-from data.loading.loader import EpochOrder
+from data.loading.order import EpochOrder
 from data.loading.workers import Workers
 from data.reading import read_image
 from util.cli import OneLineParser, run

@@ -1,19 +1,19 @@
 """Batches from a dataset, in an order that is a function of the seed and the epoch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler, default_collate
+from torch.utils.data import default_collate
 
 from data.base_dataset import BaseDataset
 from data.loading.cache import make_cache
+from data.loading.order import EpochOrder
 from data.loading.samples import DRAWS, Samples, keep, stack
 from data.loading.workers import Workers
-from util.distributed import local_world_size, rank, world_size
+from util.distributed import local_world_size
 from util.errors import ImageError, UsageError
 from util.notices import notice, say
-from util.seed import derive
 
 
 class Loader:
@@ -30,6 +30,7 @@ class Loader:
         self.errors: dict[str, ImageError] = {}
         if opt.isTrain:
             dataset.cache = make_cache(opt.cache, 2 * len(dataset), opt.checkpoints_dir, shares=local_world_size())
+            opt.cache = ("disk" if opt.cache == "disk" else "ram") if dataset.cache else "off"  # for the record
         batch_size = opt.batch_size if opt.isTrain else 1
         shuffle = opt.isTrain and not opt.serial_batches
         self.order = EpochOrder(len(self), shuffle, opt.seed, batch_size, fill=opt.isTrain)
@@ -87,40 +88,6 @@ def unreachable(error: ImageError) -> UsageError:
     """What to tell when no image can be reached any more."""
     return UsageError(f"{error}, nor could {DRAWS} others for half of --worker_timeout; --continue_train "
                       f"goes on from the last save when the images are back")
-
-
-class EpochOrder(Sampler):
-    """Yields (epoch, index): a permutation drawn from (seed, epoch), or the plain order.
-
-    Of several processes each takes `batch_size` of every stretch that holds a batch for all of them. At the end some
-    may get fewer or none; with `fill`, these get the stretch's first image again, which must not count.
-    """
-
-    def __init__(self, length: int, shuffle: bool, seed: int, batch_size: int = 1, fill: bool = False):
-        self.length, self.shuffle, self.seed = length, shuffle, seed
-        self.batch_size, self.fill = batch_size, fill
-        self.epoch, self.start = 1, 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = range(self.length)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(derive(self.seed, self.epoch))
-            order = torch.randperm(self.length, generator=generator).tolist()
-        return iter([(self.epoch, index) for index in self._mine(order)])
-
-    def _mine(self, order: Sequence[int]) -> Sequence[int]:
-        if world_size() == 1:
-            return order[self.start:]
-        first, stretch = rank() * self.batch_size, world_size() * self.batch_size
-        mine: list[int] = []
-        for start in range(self.start, self.length, stretch):
-            part = order[start:start + stretch]
-            mine += part[first:first + self.batch_size] or part[:int(self.fill)]
-        return mine
-
-    def advance(self, size: int) -> None:
-        """This process has had `size` samples more, a batch; the others theirs."""
-        self.start = min(self.start + (size if world_size() == 1 else world_size() * self.batch_size), self.length)
 
 
 def group_by_size(samples: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from data.base_dataset import BaseDataset
 from data.loading import worker_status
 from util.errors import ImageError, UsageError, is_away
 from util.notices import collect
-from util.plugins import add_plugin_dir
+from util.plugins import use_plugin_dir
 from util.seed import derive, seeded
 
 DRAWS = 10  # of other images, where one can't be used
@@ -86,7 +86,7 @@ class Samples(Dataset):
     def __setstate__(self, state: tuple[str | None, bytes, torch.Tensor]) -> None:
         plugin_dir, dumped, board = state
         if plugin_dir:  # a spawned worker must find the plugin before it can unpickle it
-            add_plugin_dir(plugin_dir, "data")
+            use_plugin_dir(plugin_dir, "data")
         vars(self).update(pickle.loads(dumped), board=board)
 
 

@@ -1,4 +1,4 @@
-"""An exponential moving average of the generators' weights (Yazici et al. 2019): it moves less than they do."""
+"""An exponential moving average of the generators' weights (Yazici et al. 2019), which fluctuates less than they do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

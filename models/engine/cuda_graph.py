@@ -1,5 +1,6 @@
 """A training step as one CUDA graph: a few hundred kernels start at once instead of one by one."""
 
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -7,14 +8,16 @@ import torch
 from torch import Tensor
 
 from models.base_model import BaseModel
+from models.engine.state import networks, optimizers, pools
 from models.engine.step import Guard, is_fused
+from util.distributed import world_size
 from util.errors import UsageError, one_line
 from util.notices import notice, tell
 from util.seed import random_states, restore_random_states
 
-WARM_UP = 3       # steps taken as they are: kernels are chosen and compiled, optimizers get their state
+WARM_UP = 3       # eager steps first: kernels are chosen and compiled, optimizers get their state
 COMPARED = 3      # replayed steps
-TOLERANCE = 0.3   # of how far the weights moved; a graph that misses an input or an update is at 1
+TOLERANCE = 0.3   # relative to how far the weights moved; a graph that misses an input or an update is at 1
 
 
 def why_not(model: BaseModel, opt, processes: int) -> str:
@@ -22,20 +25,28 @@ def why_not(model: BaseModel, opt, processes: int) -> str:
     reasons = {
         f"{opt.device.type} has no CUDA graphs": opt.device.type != "cuda",
         f"{type(model).__name__} does not say capturable = True": not vars(type(model)).get("capturable"),
-        "images differ in size": model.planned_size is None,
+        "images differ in size": model._engine.planned_size is None,
         "--accumulate takes several batches": opt.accumulate > 1,
-        "--amp fp16 scales its gradients by what it sees": bool(model.scalers),
-        "several processes talk in the step": processes > 1,
-        "an optimizer is not a fused Adam": not all(map(is_fused, model.named_optimizers().values())),
+        "--amp fp16 scales its gradients by what it sees": bool(model._engine.scalers),
+        "several processes communicate in the step": processes > 1,
+        "an optimizer is not a fused Adam": not all(map(is_fused, optimizers(model).values())),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-class CapturedStep:
-    """Called instead of `optimize_parameters`, after `set_input`; a batch of another shape is trained on as it is.
+def decide(model: BaseModel, opt: Namespace) -> None:
+    """Put into the options, for the record, whether steps are captured: `on` or `off`."""
+    reason = "--plain" if opt.plain else "off" if opt.cuda_graph == "off" else why_not(model, opt, world_size())
+    if reason and opt.cuda_graph == "on":
+        notice("cuda graph", f"--cuda_graph on: steps are not captured, {reason}")
+    opt.cuda_graph = "off" if reason else "on"
 
-    What changes between steps lies in tensors that are filled before the graph is replayed: the inputs, the choices of
-    image pools, the learning rates. `record(step)` returns what replays it.
+
+class CapturedStep:
+    """Called instead of `optimize_parameters`, after `set_input`; a batch of another shape takes an eager step.
+
+    What changes between steps is in tensors that are filled before a replay: inputs, choices of image pools, learning
+    rates. `record(step)` returns a function that replays the step.
     """
 
     def __init__(self, model: BaseModel, guard: Guard, record: Callable[[Callable[[], None]], Callable[[], None]]):
@@ -45,7 +56,7 @@ class CapturedStep:
         self.given_up = False
 
     def __call__(self, inputs: dict[str, Tensor]) -> None:
-        """Train on what `set_input` has put into these attributes of the model."""
+        """Train on these attributes of the model, which `set_input` has set."""
         self.steps += 1
         whole = len(next(iter(inputs.values()), ())) == self.model.opt.batch_size
         if self.replay is None and not self.given_up and self.steps > WARM_UP and whole:
@@ -56,16 +67,16 @@ class CapturedStep:
         self._fill(inputs)
         self.replay()
         for pool in self.pools:
-            pool.forget_plan()  # the replay has used it, without a word to Python
+            pool.forget_plan()  # used by the replay, which runs no Python
         vars(self.model).update(self.outputs)
         self.guard.set_flags(self.flags)
 
     def forget(self) -> None:
-        """Record again: what the optimizers keep has moved."""
+        """Record again: the optimizers' tensors have been replaced."""
         self.steps, self.replay = 0, None
 
     def _capture(self, inputs: dict[str, Tensor]) -> None:
-        """Record the step and compare it with the plain one; on any difference or failure the plain one stays."""
+        """Record the step and compare it with the eager one; on any difference or failure, steps stay eager."""
         before = self._state()
         try:
             self._prepare(inputs)
@@ -80,19 +91,18 @@ class CapturedStep:
             captured = self._moved(replay, inputs, before)
             difference = float((captured - plain).norm() / plain.norm().clamp_min(1e-30))
             if not difference <= TOLERANCE:
-                raise UsageError(f"after {COMPARED} steps its weights are off by {difference:.0%} of their way")
+                raise UsageError(f"after {COMPARED} steps its weights are off by {difference:.0%} of their change")
             self.replay = replay
             tell(f"the step is one CUDA graph (weights within {difference:.1%} after {COMPARED} steps)")
         except (RuntimeError, UsageError, torch.AcceleratorError) as error:
             self.given_up = True
-            notice("cuda graph", f"steps are not captured ({one_line(error)}); --cuda_graph off says that it need not "
-                                 f"be tried")
+            notice("cuda graph", f"steps are not captured ({one_line(error)}); --cuda_graph off skips the attempt")
         self.guard.take_flags()
         self._restore(before)
         vars(self.model).update(inputs)
 
     def _drop_graphs(self) -> None:
-        """Forget how the model's tensors were made: nodes of a step on another stream must not meet the capture."""
+        """Detach the model's tensors: autograd nodes of a step on another stream must not enter the capture."""
         for name, value in list(vars(self.model).items()):
             if torch.is_tensor(value) and value.grad_fn is not None:
                 setattr(self.model, name, value.detach())
@@ -102,15 +112,15 @@ class CapturedStep:
         self.inputs = {name: value.clone() for name, value in inputs.items()}
         self.images = len(next(iter(inputs.values())))
         self.rates = {(name, i): torch.tensor(0.0, device=self.model.device)
-                      for name, optimizer in self.model.named_optimizers().items()
+                      for name, optimizer in optimizers(self.model).items()
                       for i in range(len(optimizer.param_groups))}
-        pools = [pool for pool in self.model.pools().values() if pool.pool_size]
-        self.pools = sorted(pools, key=lambda pool: pool.last_query)  # they draw in the order in which they are asked
+        asked = [pool for pool in pools(self.model).values() if pool.pool_size]
+        self.pools = sorted(asked, key=lambda pool: pool.last_query)  # they draw in the order of their queries
         for pool in self.pools:
             pool.hold(self.images, next(iter(inputs.values())))
 
     def _fill(self, inputs: dict[str, Tensor]) -> None:
-        """Put into place what differs between two steps."""
+        """Fill the tensors that differ between two steps."""
         for name, value in inputs.items():
             self.inputs[name].copy_(value)
         vars(self.model).update(self.inputs)
@@ -120,7 +130,7 @@ class CapturedStep:
             pool.plan(self.images)
 
     def _group(self, name: str, i: int) -> dict[str, Any]:
-        return self.model.named_optimizers()[name].param_groups[i]
+        return optimizers(self.model)[name].param_groups[i]
 
     def _step_with_static_rates(self) -> None:
         numbers = {key: self._group(*key)["lr"] for key in self.rates}
@@ -133,7 +143,7 @@ class CapturedStep:
                 self._group(*key).update(lr=number, capturable=False)
 
     def _moved(self, step: Callable[[], None], inputs: dict[str, Tensor], before: dict[str, Any]) -> Tensor:
-        """How far the weights move in a few steps on these inputs."""
+        """The change of the weights after COMPARED steps on these inputs, flattened."""
         for _ in range(COMPARED):
             self._fill(inputs)
             step()
@@ -142,30 +152,30 @@ class CapturedStep:
         return torch.cat([(p.detach() - old).flatten().float() for p, old in pairs])
 
     def _parameters(self) -> list[Tensor]:
-        return [p for net in self.model.networks().values() for p in net.parameters()]
+        return [p for net in networks(self.model).values() for p in net.parameters()]
 
     def _tensors(self) -> list[Tensor]:
-        """Everything on the device that a step changes in place, besides the pools."""
-        buffers = [b for net in self.model.networks().values() for b in net.buffers()]
-        states = [v for o in self.model.named_optimizers().values() for s in o.state.values() for v in s.values()
+        """Everything on the device that a step changes in place, except the pools."""
+        buffers = [b for net in networks(self.model).values() for b in net.buffers()]
+        states = [v for o in optimizers(self.model).values() for s in o.state.values() for v in s.values()
                   if torch.is_tensor(v)]
         return [*self._parameters(), *buffers, *states]
 
     def _state(self) -> dict[str, Any]:
         return {"tensors": [t.detach().clone() for t in self._tensors()], "random": random_states(),
-                "pools": {key: [image.clone() for image in pool.images] for key, pool in self.model.pools().items()}}
+                "pools": {key: [image.clone() for image in pool.images] for key, pool in pools(self.model).items()}}
 
     @torch.no_grad()
     def _restore(self, before: dict[str, Any]) -> None:
         for tensor, value in zip(self._tensors(), before["tensors"], strict=True):
             tensor.copy_(value)
-        for key, pool in self.model.pools().items():
+        for key, pool in pools(self.model).items():
             pool.images = list(before["pools"][key])
         restore_random_states(before["random"])
 
 
 def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """Record a step on the GPU, which does not run it; what is returned runs it."""
+    """Record a step on the GPU without running it; returns a function that runs it."""
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread pins memory meanwhile
@@ -174,7 +184,7 @@ def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def changed_tensors(model: BaseModel, change: Callable[[], None]) -> dict[str, Tensor]:
-    """The tensor attributes that a call, as of `set_input`, gives a model."""
+    """The tensor attributes of a model that a call, such as `set_input`, sets."""
     before = dict(vars(model))
     change()
     return {k: v for k, v in vars(model).items() if torch.is_tensor(v) and before.get(k) is not v}

@@ -1,4 +1,4 @@
-"""What goes wrong in the training of a GAN, in words: seen in the losses and in small pictures."""
+"""Symptoms of a GAN training that goes wrong, found in the losses and in small pictures, said in words."""
 
 import hashlib
 from collections import deque
@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW = 10        # observations that must agree
-EARLY = 500        # images, in which a generator is no good yet
+EARLY = 500        # images before which a generator can't be judged
 FILES = 50         # that are remembered, to see whether they repeat
 SIDE = 8           # of the small pictures
-CHANCE = {"lsgan": 0.25, "vanilla": 0.6931}  # a discriminator's loss that tells nothing
+CHANCE = {"lsgan": 0.25, "vanilla": 0.6931}  # the loss of a discriminator that guesses
 
 
 class Seen(NamedTuple):
@@ -36,23 +36,21 @@ class Symptom(NamedTuple):
 
 
 class Health:
-    """Call `observe` every so many images; `tell` gets a line when a symptom starts and one when it ends."""
+    """Call `observe` at intervals; `tell` gets a line when a symptom starts and another when it ends."""
 
-    def __init__(self, gan_mode: str, tell: Callable[[str], None]):
-        self.chance, self.tell = CHANCE.get(gan_mode), tell
+    def __init__(self, gan_mode: str, paired: bool, tell: Callable[[str], None]):
+        self.chance, self.paired, self.tell = CHANCE.get(gan_mode), paired, tell
         self.losses: deque[dict[str, float]] = deque(maxlen=WINDOW)
         self.seen: dict[str, deque[Seen]] = {}
-        self.paired = False
-        self.files: deque[bool] = deque(maxlen=FILES)  # whether the content had been there before in the epoch
+        self.files: deque[bool] = deque(maxlen=FILES)  # whether this content was seen before in the epoch
         self._contents: set[bytes] = set()
         self._epoch = 0
         self.present: dict[str, int] = {}  # symptom -> observations without it
 
     def observe(self, model: Any, losses: dict[str, float], images: int, epoch: int, files: Iterable[str]) -> None:
-        """Look at the last step, after so many images; waits for the device, as reading the losses has done."""
+        """Look at the last step, after `images` images; waits for the device, as reading the losses did."""
         if images < EARLY:
             return
-        self.paired = model.paired
         self.losses.append(losses)
         for source, target in (("A", "B"), ("B", "A")):
             batches = [getattr(model, name, None) for name in (f"real_{source}", f"fake_{target}", f"real_{target}")]
@@ -86,59 +84,59 @@ class Health:
                 self.tell(f"health: no longer: {symptom.what}")
 
     def windows(self) -> list[list[Seen]]:
-        """Of each translation, its last observations, where there are enough."""
+        """The last observations of each translation that has enough."""
         return [list(window) for window in self.seen.values() if len(window) == WINDOW]
 
     def mean_loss(self, *starts: str) -> float | None:
-        """The mean of the sum of the losses whose names begin so, over a full window; None without any."""
+        """The mean over a full window of the sum of the losses with these prefixes; None without any."""
         sums = [[value for name, value in losses.items() if name.startswith(starts)] for losses in self.losses]
         return sum(map(sum, sums)) / WINDOW if len(sums) == WINDOW and all(sums) else None
 
     def discriminator(self) -> list[float] | None:
-        """The discriminators' losses of a window, relative to those of chance."""
+        """The discriminators' losses over a full window, relative to guessing."""
         values = [value for losses in self.losses for name, value in losses.items() if name.startswith("D_")]
         return [value / self.chance for value in values] if self.chance and len(self.losses) == WINDOW else None
 
 
 def look(source: Tensor, output: Tensor, target: Tensor) -> Seen:
-    """The first image of each batch (N, C, H, W), and how the batches differ."""
+    """Small pictures of the first image of each batch (N, C, H, W), and how the batches differ."""
     source, output, target = (x.detach().float() for x in (source, output, target))
     small = (F.adaptive_avg_pool2d(x[:1], SIDE)[0].cpu() for x in (source, output, target))
     return Seen(*small, *(float((x - source).abs().mean()) for x in (output, target)))
 
 
 def copies(health: Health) -> bool:
-    """The output is the input: the change is a twentieth of what lies between the domains."""
+    """The output is the input: it changes by less than a twentieth of the difference between the domains."""
     return any(fmean(s.changed for s in window) < 0.05 * fmean(s.apart for s in window) for window in health.windows())
 
 
 def collapsed(health: Health) -> bool:
-    """Outputs of different inputs differ by a tenth of what real images do."""
+    """Outputs of different inputs differ by less than a tenth of what real images do."""
     return any(spread(s.output for s in window) < 0.1 * min(spread(s.target for s in window),
                                                            spread(s.source for s in window))
                for window in health.windows())
 
 
 def inverted(health: Health) -> bool:
-    """Bright is dark: against the truth of a pair, or else against the input, where it must be plainer."""
+    """Brightness is opposed to the truth of a pair, or, more strongly, to the input."""
     return any(fmean(correlation(s.output, s.target if health.paired else s.source) for s in window)
                < (-0.3 if health.paired else -0.7) for window in health.windows())
 
 
 def discriminator_won(health: Health) -> bool:
-    """Its losses are a fiftieth of chance."""
+    """Its losses are below a fiftieth of guessing."""
     losses = health.discriminator()
     return bool(losses) and fmean(losses) < 0.02
 
 
 def discriminator_idle(health: Health) -> bool:
-    """Its losses stay at chance."""
+    """Its losses stay at those of guessing."""
     losses = health.discriminator()
     return bool(losses) and all(abs(value - 1) < 0.05 for value in losses)
 
 
 def dominated(kind: str, times: float) -> Callable[[Health], bool]:
-    """Whether terms of this kind are so many times the adversarial ones."""
+    """A test whether terms with this prefix exceed `times` the adversarial ones."""
     def test(health: Health) -> bool:
         term, adversarial = health.mean_loss(kind), health.mean_loss("G_GAN", "G_A", "G_B")
         return term is not None and adversarial is not None and term > times * adversarial
@@ -146,17 +144,17 @@ def dominated(kind: str, times: float) -> Callable[[Health], bool]:
 
 
 def repeats(health: Health) -> bool:
-    """A third of the images was there before in the same epoch."""
+    """A third of the images were seen before in the same epoch."""
     return len(health.files) >= 2 * WINDOW and fmean(health.files) > 1 / 3
 
 
 def spread(images: Iterable[Tensor]) -> float:
-    """How far apart images are: the standard deviation at a place, the mean over places."""
+    """How far apart images are: the standard deviation per pixel, averaged over pixels."""
     return float(torch.stack(list(images)).std(0).mean())
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Of the brightness of two small pictures, -1 to 1; 0 where one has no contrast."""
+    """Of the brightness of two small pictures, -1 to 1; 0 if one has no contrast."""
     a, b = (x.mean(0).flatten() - x.mean() for x in (a, b))
     return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6))
 

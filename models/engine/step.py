@@ -1,30 +1,33 @@
-"""Numbers that are not finite cost a step, not a training."""
+"""From gradients to an optimizer step: mean over processes, clipping, skipping what is not finite."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from models.engine.state import EngineState
 from util import distributed
+from util.errors import UsageError
 
-MAX_UNREAD = 1000    # steps
+MAX_UNREAD = 1000      # steps
 FUSED = (Adam, AdamW)  # optimizers whose fused step reads `found_inf`
 
 
 class Guard:
-    """Inside the block, an optimizer step whose gradient is not finite changes nothing, and gradients longer than
-    `clip` (L2 norm over one optimizer, 0 for any length) are shortened (Pascanu et al. 2013). Of several processes
-    each has the gradient of its images; the step takes the mean over all.
+    """Inside the block, every optimizer step takes the mean gradient over all processes, clipped, or is skipped.
 
-    It acts on every optimizer, whoever steps it. A fused one reads the flag on the device; for the others the step
-    waits for it. `read` waits for the device and tells which batches were skipped.
+    It is skipped if the gradient is not finite. `clip` is the longest gradient (L2 norm over one optimizer), 0 for any
+    length (Pascanu et al. 2013). It acts on every optimizer, whoever calls `step`. A fused optimizer reads the flag on
+    the device; others wait for it. `read` waits for the device and returns the files of the skipped batches.
     """
 
-    def __init__(self, clip: float = 0.0, statistics: Iterable[Tensor] = ()):
-        self.clip = clip
+    def __init__(self, clip: float = 0.0, statistics: Iterable[Tensor] = (),
+                 check: Callable[[Optimizer], None] = lambda optimizer: None):
+        self.clip, self.check = clip, check
         self.streak = 0                    # skipped steps in a row, up to the last read
         self.skipped = 0                   # in all
         self.taken = 0
@@ -45,36 +48,28 @@ class Guard:
             del self._fused.pop().found_inf
 
     def _before_step(self, optimizer: Optimizer, *_) -> None:
+        self.check(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not parameters:
             return
-        gradients = [p.grad for p in parameters]
-        distributed.average_gradients(gradients)
-        if self.clip or gradients[0].device.type != "cpu":
-            total = get_total_norm(gradients)
-        else:  # a sum tells as well, and takes half the time
-            total = sum(gradient.abs().sum() if gradient.is_complex() else gradient.sum(dtype=torch.float32)
-                        for gradient in gradients)
-        bad = ~total.isfinite()
+        distributed.average_gradients([p.grad for p in parameters])
+        length = measure([p.grad for p in parameters], exactly=bool(self.clip))
+        bad = ~length.isfinite()
         self._step.append(bad)
         if self.clip:
-            clip_grads_with_norm_(parameters, self.clip, total)
-        if is_fused(optimizer):
-            if not hasattr(optimizer, "found_inf"):
-                self._fused.append(optimizer)
-            optimizer.found_inf = bad.float()
-        elif bad:
-            for parameter in parameters:
-                parameter.grad = None
+            clip_grads_with_norm_(parameters, self.clip, length)
+        if is_fused(optimizer) and not hasattr(optimizer, "found_inf"):
+            self._fused.append(optimizer)
+        skip_if(bad, optimizer, parameters)
 
     def end_step(self, files: list[str]) -> None:
-        """Keep the flag of the step that ended, and what its batch was read from."""
+        """Keep the flag of the step that ended, and the files of its batch."""
         if not self._step:
             return
         bad = torch.stack(self._step).any()
         self._recent.append((files, bad))
         self._step = []
-        if bad.device.type == "cpu":  # known at once, so what follows from it depends on no log interval
+        if bad.device.type == "cpu":  # known at once, so that its consequences do not depend on the log interval
             self._urgent |= bool(bad)
             if not bad:
                 self._keep_statistics()
@@ -85,15 +80,15 @@ class Guard:
         return flags
 
     def set_flags(self, flags: list[Tensor]) -> None:
-        """Those of a step that was replayed, where no optimizer was called."""
+        """Those of a replayed step, in which no optimizer was called."""
         self._step = list(flags)
 
     def due(self) -> bool:
-        """Whether the steps have to be read, as there are many, or one is known to be skipped."""
+        """Whether flags should be read: there are many, or one is known to be set."""
         return self._urgent or len(self._recent) >= MAX_UNREAD
 
     def read(self) -> list[str]:
-        """The files of the batches skipped since the last call; mends the statistics that they spoilt."""
+        """The files of the batches skipped since the last call; restores the statistics they spoilt."""
         flags = torch.stack([flag for _, flag in self._recent]).tolist() if self._recent else []
         skipped = [files for (files, _), bad in zip(self._recent, flags, strict=True) if bad]
         self._recent = []
@@ -107,12 +102,52 @@ class Guard:
 
     @torch.no_grad()
     def _keep_statistics(self) -> None:
-        """Remember those that are finite, and put the others back."""
+        """Remember those that are finite, and restore the others."""
         for tensor, good in zip(self._statistics, self._good, strict=True):
             if tensor.isfinite().all():
                 good.copy_(tensor)
             else:
                 tensor.copy_(good)
+
+
+def measure(gradients: list[Tensor], exactly: bool) -> Tensor:
+    """The L2 norm of all gradients, or on a CPU a sum that is finite if and only if they are, in half the time."""
+    if exactly or gradients[0].device.type != "cpu":
+        return get_total_norm(gradients)
+    return sum(gradient.abs().sum() if gradient.is_complex() else gradient.sum(dtype=torch.float32)
+               for gradient in gradients)
+
+
+def skip_if(bad: Tensor, optimizer: Optimizer, parameters: list[nn.Parameter]) -> None:
+    """Make the coming step change nothing where the flag is set."""
+    if is_fused(optimizer):
+        optimizer.found_inf = bad.float()
+    elif bad:
+        for parameter in parameters:
+            parameter.grad = None
+
+
+@contextmanager
+def minimizing(engine: EngineState) -> Iterator[None]:
+    """Around `optimizer.step()` in `minimize`: outside `train.py` the step has a guard of its own."""
+    engine.minimizing = True
+    try:
+        if engine.guarded:
+            yield
+        else:
+            with Guard():
+                yield
+    finally:
+        engine.minimizing = False
+
+
+def own_steps_refused(model: nn.Module, option: str) -> Callable[[Optimizer], None]:
+    """A check for Guard: raises UsageError for a step outside `minimize`, which alone can do what the option says."""
+    def check(optimizer: Optimizer) -> None:
+        if option and not model._engine.minimizing:
+            raise UsageError(f"{option} needs a model whose steps are taken by self.minimize(name, loss); "
+                             f"{type(model).__name__} calls step() itself")
+    return check
 
 
 def is_fused(optimizer: Optimizer) -> bool:
@@ -121,7 +156,7 @@ def is_fused(optimizer: Optimizer) -> bool:
 
 
 def fuse(optimizer: Optimizer) -> None:
-    """Step in one kernel, which can skip on the device, where the optimizer has one and its maker left it open."""
+    """Step in one kernel, which can skip on the device, if the optimizer has one and its author left that open."""
     if type(optimizer) not in FUSED:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,4 +1,4 @@
-"""The loop of a training: epochs of steps, and what happens between two of them."""
+"""The loop of a training: epochs of steps, and what happens between two steps."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -7,57 +7,58 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from tqdm import tqdm
 
-from models.base_model import BaseModel, MicroBatch
-from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph, why_not
+from models.base_model import BaseModel
+from models.engine import saving
+from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph
 from models.engine.health import Health
-from models.engine.saver import Saver
-from models.engine.signals import Signals
-from models.engine.step import Guard
-from models.engine.validation import Validation, as_tested, best_of, follow
+from models.engine.interrupts import Signals, report_stall
+from models.engine.state import MicroBatch, learning_rate, losses, networks, pools
+from models.engine.step import Guard, own_steps_refused
+from models.engine.translation import feed
+from models.engine.validation import Validation, best_of, follow, pictures
 from util.distributed import all_max, from_main, is_main, rank, share, world_size
-from util.errors import Stopped, UsageError, with_place
-from util.images import tensor2im
+from util.errors import Stopped, UsageError
+from util.memory import peak
 from util.notices import notice, say, tell
 from util.progress import Means, Progress
 from util.run_files import RECORD, prune
 from util.sinks import Sinks
-from util.stall import Watchdog, report_stall
+from util.stall import Watchdog
 
 WAITED_LONG = 5  # seconds of an epoch
 
 
 class Training:
-    """Trains a model on what a loader of the package data gives, from where `progress` stands to the last epoch."""
+    """Trains a model on what a loader of the package data yields, from where `progress` stands to the last epoch."""
 
     def __init__(self, opt, loader: Any, model: BaseModel, progress: Progress, bar: tqdm, sinks: Sinks,
                  validation: Validation | None, write_record: Callable[[], None]):
         self.opt, self.loader, self.model, self.validation = opt, loader, model, validation
-        self.write_record = write_record  # again, where someone has removed the folder
+        self.write_record = write_record  # again, if someone has removed the folder
         self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
         self.bar, self.sinks = bar, sinks
         self.signals = Signals()
-        self.health = Health(opt.gan_mode, self.note)
-        self.saver = Saver(self.save, opt.save_minutes)
-        statistics = [b for net in model.networks().values() for b in net.buffers() if b.is_floating_point()]
-        self.guard = Guard(opt.grad_clip, statistics)
-        reason = "--cuda_graph off" if opt.cuda_graph == "off" else why_not(model, opt, world_size())
-        self.captured = None if reason else CapturedStep(model, self.guard, cuda_graph)
-        if reason and opt.cuda_graph == "on":
-            notice("cuda graph", f"--cuda_graph on: steps are not captured, {reason}")
+        self.health = Health(opt.gan_mode, model._engine.paired, self.note)
+        self.saver = saving.Saver(self.save, opt.save_minutes)
+        statistics = [b for net in networks(model).values() for b in net.buffers() if b.is_floating_point()]
+        self.guard = Guard(opt.grad_clip, statistics, own_steps_refused(model, only_by_minimize(opt)))
+        self.captured = CapturedStep(model, self.guard, cuda_graph) if opt.cuda_graph == "on" else None
         self.restored_at = -1  # steps taken when the weights were last restored
-        self.in_step = False
+        self.in_step = self.stepped = False
         self.files: list[str] = []  # of the last step
-        self.watch = Watchdog(opt.stall_minutes * 60, self.report_stall)
+        self.watch = Watchdog(opt.stall_minutes * 60, lambda: report_stall(
+            Path(model.save_dir) / (f"stalled_{rank()}.txt" if rank() else "stalled.txt"), opt.stall_minutes,
+            loader.workers.status()))
         if world_size() == 1:  # several stop together, after a step
             loader.workers.while_waiting = self.signals.check
 
     def run(self) -> None:
         """Train to the end of the last epoch."""
-        with self.signals, self.guard, self.watch:
-            if self.opt.continue_train and not self.model.progress:  # from networks: a resume must not find what was
+        with self.signals, self.guard, self.watch, process_wide_state(self.model):
+            if self.opt.continue_train and not self.model._engine.progress:  # networks only: outdate the old state
                 self.saver.attempt()
             try:
                 while self.progress.epoch <= self.last:
@@ -86,74 +87,70 @@ class Training:
         self.end_epoch()
 
     def step(self, batches: list[dict[str, Any]]) -> None:
-        """One step of each optimizer, on one batch or --accumulate of them; what fails inside can't be taken back."""
+        """One step of each optimizer, on one batch or --accumulate of them; a failure inside can't be undone."""
         self.in_step = True
         model, (mine, everyone) = self.model, self.count(batches)
+        average = model._engine.average
         share.step = sum(mine) / sum(everyone)
         for i, batch in enumerate(batches):
             share.batch = mine[i] / everyone[i]
-            model.micro_batch = MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
+            model._engine.part = MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
             self.train_on(batch)
-            self.progress.means.add(model.current_loss_tensors(), share.batch)
-        if model.average:
-            model.average.update()
+            self.progress.means.add(losses(model), share.batch)
+        if average:
+            average.update()
         self.files = [path for batch in batches for key in ("A_paths", "B_paths") for path in batch.get(key, [])]
         self.guard.end_step(self.files)
         self.progress.advance(sum(everyone))
         self.bar.update(sum(everyone))
         self.in_step = False
+        if not self.stepped:
+            tell(f"memory after the first step: {peak()}")
+        self.stepped = True
 
     def train_on(self, batch: dict[str, Any]) -> None:
         """One call of `optimize_parameters`, or its replay."""
         if self.captured is None:
-            self.model.take(batch)
+            feed(self.model, batch)
             self.model.optimize_parameters()
         else:
-            self.captured(changed_tensors(self.model, lambda: self.model.take(batch)))
+            self.captured(changed_tensors(self.model, lambda: feed(self.model, batch)))
 
     def count(self, batches: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-        """The images of each batch: of this process, and of all; 0 where one only stands in for those that ran out."""
+        """The number of images of each batch: in this process (0 if it only stands in for missing ones), and in all."""
         size, left = self.opt.batch_size, len(self.loader) - self.progress.iters
         lefts = [left - i * size * world_size() for i in range(len(batches))]
         return ([max(0, min(size, left - rank() * size)) for left in lefts],
                 [min(size * world_size(), left) for left in lefts])
 
     def agree(self) -> None:
-        """What one process was asked for, by a signal or the clock, all of them do."""
+        """A stop or save requested of one process, by a signal or the clock, holds for all."""
         asked, self.signals.save = self.signals.save, False
         stop, asked, due = all_max((self.signals.stop, asked, is_main() and self.saver.due()))
         self.stop, self.asked_to_save, self.time_is_up = int(stop), bool(asked), bool(due)
 
-    def losses(self) -> dict[str, float]:
-        """The last value of each loss, the mean over all images of all processes."""
-        if world_size() == 1:
-            return self.model.get_current_losses()
-        means = Means()
-        means.add(self.model.current_loss_tensors(), share.batch)
-        return means.read()
-
     def show(self) -> None:
-        """Log losses and make pictures where that is due, in each epoch at least once; waits for the device."""
+        """Log losses and make pictures if due, at least once per epoch; waits for the device."""
         opt, progress = self.opt, self.progress
         epoch_ends = progress.iters >= len(self.loader)
         if progress.due(opt.print_freq) or self.guard.due():
             self.check_numbers()
         if progress.due(opt.print_freq) or (epoch_ends and len(self.loader) < opt.print_freq):
             progress.lap()
-            progress.learning_rate = self.model.learning_rate()
-            losses = self.losses()
-            self.sinks.scalars(progress, losses)
+            progress.learning_rate = learning_rate(self.model)
+            values = mean_losses(self.model)
+            self.sinks.scalars(progress, values)
             if is_main():
-                self.health.observe(self.model, losses, progress.total_iters, progress.epoch,
+                self.health.observe(self.model, values, progress.total_iters, progress.epoch,
                                     dict.fromkeys(self.files[:2]))
         self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
 
     def check_numbers(self) -> None:
-        """Report steps that were skipped; after too many in a row, go back to the weights of the last save."""
+        """Report skipped steps; after too many in a row, restore the weights of the last save."""
         guard = self.guard
         before, files = guard.skipped, guard.read()
         if guard.skipped > before:
-            for pool in self.model.pools().values():
+            for pool in pools(self.model).values():
                 pool.drop_non_finite()
             say(f"warning: a loss or gradient is not finite; skipped steps: {guard.skipped}, with the files "
                 f"{', '.join(dict.fromkeys(files[:6]))}{', ...' if len(files) > 6 else ''}")
@@ -163,36 +160,31 @@ class Training:
     def ensure_finite(self) -> None:
         """Mend or restore what is about to be written."""
         self.check_numbers()
-        if not self.model.is_finite():
+        if not saving.is_finite(self.model):
             self.restore_weights("weights are not finite")
 
     def restore_weights(self, reason: str) -> None:
-        """Go back to the last save; raises UsageError without one, or when no step was good since the last time."""
-        if self.guard.taken == self.restored_at or not (self.saver.saved or self.model.progress):
+        """Restore the last save; raises UsageError if there is none, or no step was finite since the last restore."""
+        if self.guard.taken == self.restored_at or not (self.saver.saved or self.model._engine.progress):
             raise UsageError(f"no step is finite any more, and there is no good save to go back to; a smaller --lr, "
                              f"--grad_clip 1, or python -m data.check {self.opt.dataroot} may help")
         say(f"warning: {reason}; the weights of the last save are restored")
-        self.model.restore_weights()
+        saving.restore_weights(self.model)
         if self.captured:
             self.captured.forget()
         self.guard.streak, self.restored_at = 0, self.guard.taken
 
-    def report_stall(self) -> None:
-        """Tell where a training that does not go on stands."""
-        name = f"stalled_{rank()}.txt" if rank() else "stalled.txt"
-        report_stall(Path(self.model.save_dir) / name, self.opt.stall_minutes, self.loader.workers.status())
-
     def end_epoch(self) -> None:
-        """Report the epoch's mean losses, move the learning rate on, save what is due."""
+        """Report the epoch's mean losses, step the learning rate, save what is due."""
         model, epoch, means = self.model, self.progress.epoch, self.progress.means.read()
         generator = [value for name, value in means.items() if name != "D" and not name.startswith("D_")]
-        losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-        unusable = f"; images that can't be used: {len(self.loader.errors)}" if self.loader.errors else ""
+        terms = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+        unusable = f"; unusable images: {len(self.loader.errors)}" if self.loader.errors else ""
         waiting = self.progress.waiting()
-        tell(f"end of epoch {epoch} / {self.last}: mean {losses}; learning rate {model.learning_rate():.3g}; waiting "
+        tell(f"end of epoch {epoch} / {self.last}: mean {terms}; learning rate {learning_rate(model):.3g}; waiting "
              f"for data {waiting:.0%} of the time{unusable}")
         if waiting > 0.2 and self.progress.waited > WAITED_LONG:
-            notice("waiting", f"the steps wait for data {waiting:.0%} of the time; {quicker_data(self.opt)}")
+            notice("waiting", f"steps wait for data {waiting:.0%} of the time; {faster_data(self.opt)}")
         figure = sum(generator or means.values()) if means else None
         model.update_learning_rate(self.validate(figure) if self.validation else figure)
         self.progress.next_epoch()
@@ -201,14 +193,14 @@ class Training:
         self.saver.attempt()
 
     def note(self, text: str) -> None:
-        """A sentence about the health of the training."""
+        """Report a sentence about the health of the training."""
         say(text)
         self.sinks.note(self.progress, text)
 
     def validate(self, losses: float | None) -> float | None:
         """Every --val_freq epochs score the model and keep the best; returns what the plateau policy watches.
 
-        That is nothing between validations, and the losses where --best_metric has no figure.
+        That is None between validations, and the loss if --best_metric has no figure.
         """
         opt, progress = self.opt, self.progress
         if progress.epoch % opt.val_freq and progress.epoch != self.last:
@@ -236,13 +228,13 @@ class Training:
         return found.cost
 
     def between_batches(self) -> None:
-        """The training has not stalled; one process alone may stop here."""
+        """The training has not stalled; a single process may stop here."""
         self.watch.beat()
         if world_size() == 1:
             self.signals.check()
 
     def save_if_due(self) -> None:
-        """Save `latest` by the count of images, by the clock, or because a signal asked."""
+        """Save `latest` if the number of images, the clock or a signal says so."""
         by_images = self.progress.due(self.opt.save_latest_freq)
         if by_images and self.opt.save_by_iter:
             self.save_numbered(f"iter_{self.progress.total_iters}")
@@ -250,19 +242,19 @@ class Training:
             tell(f"saved: epoch {self.progress.epoch}, after {self.progress.iters} of its images")
 
     def save(self) -> None:
-        """Write what --continue_train and testing start from; the state first, it is all that a resume reads."""
+        """Write what --continue_train and testing read; the state first, which is all that a resume needs."""
         self.ensure_finite()
         from_main(self.restore_record)
-        self.model.save_state(self.progress.state())
+        saving.save_state(self.model, self.progress.state())
         self.model.save_networks("latest")
 
     def restore_record(self) -> None:
-        """Write the record where it is missing."""
+        """Write the record if it is missing."""
         if not (Path(self.model.save_dir) / RECORD).exists():
             self.write_record()
 
     def save_numbered(self, tag: str | int) -> None:
-        """Keep the networks of this moment; without space for them the training goes on."""
+        """Keep the networks of this moment; if there is no space, the training goes on."""
         self.ensure_finite()
         try:
             self.model.save_networks(tag)
@@ -272,39 +264,45 @@ class Training:
             say(f"warning: checkpoint {tag} could not be written: {error}")
 
 
+@contextmanager
+def process_wide_state(model: BaseModel) -> Iterator[None]:
+    """Restore afterwards what a training changes for the whole process."""
+    before, benchmark = dict(vars(share)), torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark |= model._engine.planned_size is not None  # pays if all images share one size
+    model._engine.guarded = True
+    try:
+        yield
+    finally:
+        vars(share).update(before)
+        torch.backends.cudnn.benchmark, model._engine.guarded = benchmark, False
+
+
+def only_by_minimize(opt) -> str:
+    """The option for which `minimize` must take the steps, if any."""
+    return "--amp fp16" if opt.amp == "fp16" else "--accumulate" if opt.accumulate > 1 else ""
+
+
 def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Lists of so many batches; the last may be shorter."""
+    """Lists of `size` batches; the last may be shorter."""
     batches = iter(batches)
     while group := list(islice(batches, size)):
         yield group
 
 
-def pictures(model: BaseModel) -> dict[str, np.ndarray]:
-    """The first image of each visual as (H, W, 3) uint8, as test.py would write it; what only a step makes, of that."""
-    visuals, shown = model.get_current_visuals(), {}
-    with harmless("the model can't be tested, pictures are those of the last step"), as_tested(model):
-        model.test()
-        visuals |= model.get_current_visuals()
-    for label, value in visuals.items():
-        with harmless(f"visual {label} can't be shown"):
-            shown[label] = tensor2im(value)
-    return shown
+def mean_losses(model: BaseModel) -> dict[str, float]:
+    """The last value of each loss, the mean over all images of all processes; waits for the device."""
+    if world_size() == 1:
+        return model.get_current_losses()
+    means = Means()
+    means.add(losses(model), share.batch)
+    return means.read()
 
 
-@contextmanager
-def harmless(what: str) -> Iterator[None]:
-    """Nothing that only shows a training may end it: what goes wrong in the block is told once."""
-    try:
-        yield
-    except Exception as error:
-        notice(what, f"{what}: {with_place(error)}")
-
-
-def quicker_data(opt) -> str:
-    """What makes images come sooner."""
+def faster_data(opt) -> str:
+    """What makes data arrive faster."""
     advice = []
     if opt.num_threads < (os.cpu_count() or 1):
         advice.append(f"--num_threads {os.cpu_count()} reads with all cores")
     if opt.cache == "off":
         advice.append("--cache ram or disk decodes each image once")
-    return ", ".join([*advice, "smaller files on a local disk help (--load_size as they are stored)"])
+    return ", ".join([*advice, "smaller files on a local disk help (stored at --load_size)"])

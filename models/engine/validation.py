@@ -1,4 +1,4 @@
-"""Scores of what a model makes of images, and which checkpoint they call the best."""
+"""Score a model's translations, and decide which checkpoint is the best."""
 
 import math
 from argparse import Namespace
@@ -6,20 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from models.base_model import BaseModel
 from models.engine.translation import translated
-from networks.fast.tuning import eagerly
 from util.distributed import from_main, gathered
-from util.errors import UsageError
-from util.images import ValueRange
+from util.errors import UsageError, with_place
+from util.images import ValueRange, tensor2im
 from util.metrics import find_metrics
 from util.metrics.scores import Figure, Scores, choose
 from util.notices import notice
 from util.seed import random_states, restore_random_states
 
-FOLLOWED = ("lpips", "l1", "kid", "swd")  # by --best_metric auto, the first that there is of the outputs
+FOLLOWED = ("lpips", "l1", "kid", "swd")  # by --best_metric auto: the first that the outputs have
+
+
+def values_of(opt: Namespace, domain: str) -> ValueRange:
+    """The depth and range of a domain's files."""
+    return ValueRange.parse(getattr(opt, f"depth_{domain}"), getattr(opt, f"range_{domain}"))
 
 
 class Followed(NamedTuple):
@@ -31,20 +36,20 @@ class Followed(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """Positive, and smaller where it is better, as the plateau policy wants it."""
+        """Positive, lower is better, for the plateau policy."""
         return 1 / (1 + max(self.value, 0)) if self.higher_is_better else self.value
 
     def beats(self, value: float | None) -> bool:
-        """Whether it is better than an earlier value, if there is one; what is not finite is not."""
+        """Whether it is finite, and better than the earlier value if there is one."""
         better = value is None or (self.value > value if self.higher_is_better else self.value < value)
         return math.isfinite(self.value) and better
 
 
 def follow(values: dict[str, float], wish: str) -> Followed | None:
-    """The mean of the values that --best_metric means: one as "fake_B/l1", a metric of all outputs, or `auto`.
+    """The mean of the values that --best_metric names: one, as "fake_B/l1", a metric of all outputs, or `auto`.
 
-    A metric counts for what is translated (`fake_*`) where it has a value of that, else for what there is; `auto` does
-    not follow the cycle error (`rec_*`), which says nothing of the translation.
+    Values of translations (`fake_*`) are used if there are any, else all; `auto` ignores the cycle error (`rec_*`),
+    which says nothing about the translation.
     """
     for name in FOLLOWED if wish == "auto" else (wish,):
         keys = [key for key in values if name in (key, key.split("/")[1])
@@ -56,9 +61,9 @@ def follow(values: dict[str, float], wish: str) -> Followed | None:
 
 
 def add_translations(scores: Scores, model: BaseModel, images: Sequence[str]) -> None:
-    """Score what a model has made of a batch of images, rounded as their files are."""
+    """Score a model's translations of a batch of images, rounded as in their files."""
     for name, (output, truth) in model.translations().items():
-        written = ValueRange.of(model.opt, model.visual_domain(name)).as_written
+        written = values_of(model.opt, model.visual_domain(name)).as_written
         scores.add(name, images, written(output), truth if truth is None else written(truth))
         real = getattr(model, f"real_{name.removeprefix('fake_')}", None) if name.startswith("fake_") else None
         if torch.is_tensor(real):
@@ -66,19 +71,19 @@ def add_translations(scores: Scores, model: BaseModel, images: Sequence[str]) ->
 
 
 class Validation:
-    """Translates images that are not trained on, exactly as test.py does, and disturbs nothing of the training."""
+    """Translates images that are not trained on, exactly as test.py does, and leaves the training undisturbed."""
 
     def __init__(self, opt: Namespace, model: BaseModel, loader: Any):  # of the package data
         self.model, self.loader = model, loader
         followed = [] if opt.best_metric == "auto" else [opt.best_metric.split("/")[-1]]
         self.scores = Scores(choose([*opt.metrics, *followed], opt.metric_weights), model.device, opt.metric_weights)
         if missing := set(followed) - {metric.name for metric in self.scores.metrics}:
-            raise UsageError(f"--best_metric {opt.best_metric} can't be followed, as {', '.join(missing)} can't be had")
+            raise UsageError(f"--best_metric {opt.best_metric} can't be followed: no {', '.join(missing)} here")
 
     def __call__(self, each: Callable[[], None]) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure; `each` is called after each batch. With --ema, of the averaged generators."""
         self.scores.clear()
-        averaged = self.model.average.in_place() if self.model.average else nullcontext()
+        averaged = average.in_place() if (average := self.model._engine.average) else nullcontext()
         with as_tested(self.model), averaged:
             for model, _ in translated(self.model, self.loader):
                 add_translations(self.scores, model, model.get_image_paths())
@@ -92,9 +97,9 @@ class Validation:
 
 @contextmanager
 def as_tested(model: BaseModel) -> Iterator[None]:
-    """Inside the block, `model.test()` makes of an image what test.py does; afterwards, nothing has changed."""
+    """Inside the block, `model.test()` translates as test.py does; afterwards, nothing has changed."""
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)
-    with undisturbed(model), weights_stay_cast, eagerly():  # what is compiled was compiled for training
+    with undisturbed(model), weights_stay_cast:
         model.isTrain = False
         yield
 
@@ -112,9 +117,30 @@ def undisturbed(model: BaseModel) -> Iterator[None]:
 
 
 def best_of(state: dict[str, Any], found: Followed, epoch: int) -> tuple[dict[str, Any], bool]:
-    """What is kept about the best checkpoint after a validation, and whether this is it; epoch 0 stands for none."""
+    """What is known about the best checkpoint after a validation, and whether this is it; epoch 0 means none."""
     if state.get("name") != found.name:
         state = {"name": found.name, "value": None, "epoch": 0, "worse": 0}  # another metric has a best of its own
     if found.beats(state["value"]):
         return {"name": found.name, "value": found.value, "epoch": epoch, "worse": 0}, True
     return {**state, "worse": state["worse"] + 1}, False
+
+
+def pictures(model: BaseModel) -> dict[str, np.ndarray]:
+    """The first image of each visual, (H, W, 3) uint8, as test.py would write it; visuals that only a step sets too."""
+    visuals, shown = model.get_current_visuals(), {}
+    with harmless("the model can't be tested, pictures are those of the last step"), as_tested(model):
+        model.test()
+        visuals |= model.get_current_visuals()
+    for label, value in visuals.items():
+        with harmless(f"visual {label} can't be shown"):
+            shown[label] = tensor2im(value)
+    return shown
+
+
+@contextmanager
+def harmless(what: str) -> Iterator[None]:
+    """Report an error inside the block once and go on: nothing that only shows a training may end it."""
+    try:
+        yield
+    except Exception as error:
+        notice(what, f"{what}: {with_place(error)}")

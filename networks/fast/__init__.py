@@ -1,1 +1,40 @@
-"""The same numbers, sooner: what `models.engine.hardware` does to networks."""
+"""The same numbers, sooner: `accelerate` replaces modules by the rows of `table`, `plain` takes that back.
+
+Networks are plain torch and know nothing of this package; `models.engine.hardware` alone calls it. A network is changed
+in two ways only: the class of a module (rows), and a wrapper around a method (boundary, compiled or recomputed parts).
+"""
+
+import torch
+from torch import nn
+
+from networks.fast.boundary import Boundary, Recomputed, unwrap, wrap
+from networks.fast.compiled import Compiled, compilable, parts
+from networks.fast.table import NAMES, PLAIN, Choices, check_names, is_channels_last, replacement
+
+__all__ = ["NAMES", "Choices", "accelerate", "check_names", "compilable", "plain"]
+
+
+def accelerate(net: nn.Module, choices: Choices, training: bool = True) -> nn.Module:
+    """Make a network run as the choices say, in place; its keys, weights and attributes stay."""
+    channels_last = is_channels_last(net, choices)
+    for module in net.modules():
+        module.__class__ = replacement(module, choices) or type(module)
+    if choices.compiled:
+        for module, name in parts(net):
+            wrap(module, name, Compiled, training)
+    if choices.recompute:
+        for module, name in parts(net):
+            wrap(module, name, Recomputed, net)
+    if channels_last and choices.channels_last_weights:
+        net.to(memory_format=torch.channels_last)
+    if choices.precision is not None or channels_last:
+        wrap(net, "forward", Boundary, choices.precision, channels_last)
+    return net
+
+
+def plain(net: nn.Module) -> nn.Module:
+    """Undo `accelerate`, in place: plain torch, contiguous weights."""
+    for module in net.modules():
+        unwrap(module)
+        module.__class__ = PLAIN.get(type(module), type(module))
+    return net.to(memory_format=torch.contiguous_format)

@@ -1,26 +1,31 @@
 """How precisely networks compute."""
 
-import functools
+import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from networks.fast.products import multiply
-from util.device import cpu_seconds
+from util.device import one_core
 from util.errors import UsageError
 
 AMP = ("auto", "off", "bf16", "fp16")
+MARGIN = 1.2  # how much quicker bf16 must be, so that two measurements agree
 
 
-def pick_precision(amp: str, device: torch.device) -> torch.dtype | None:
-    """What --amp means on a device: the type that networks compute in, None for float32.
+def pick_amp(amp: str, device: torch.device) -> str:
+    """`off`, `bf16` or `fp16` for an --amp on a device.
 
-    `auto` is bf16 where the hardware multiplies it: CUDA from Ampere, CPUs with AMX or AVX512-BF16, if those are
-    quicker in it. Raises UsageError for fp16 elsewhere than on CUDA.
+    `auto` is bf16 on hardware that multiplies it, CUDA from Ampere and CPUs with AMX or AVX512-BF16, if it is quicker
+    there. Raises UsageError for fp16 on anything but CUDA.
     """
     if amp == "fp16" and device.type != "cuda":
         raise UsageError(f"--amp fp16 is for CUDA; use --amp bf16, or auto, with --device {device.type}")
-    if amp == "auto":
-        amp = "bf16" if _multiplies_bf16(device) else "off"
+    return ("bf16" if _multiplies_bf16(device) else "off") if amp == "auto" else amp
+
+
+def dtype_of(amp: str) -> torch.dtype | None:
+    """The type of autocast, None for none."""
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
@@ -32,12 +37,23 @@ def _multiplies_bf16(device: torch.device) -> bool:
     ) and _bf16_is_quicker()
 
 
-@functools.cache
 def _bf16_is_quicker() -> bool:
-    """Whether the CPU is, at a matrix product, which takes 30 ms to find out.
+    """Time a matrix product in both, for 30 ms.
 
-    With AMX it is six times as quick; with AVX512-BF16 alone twice on AMD's, half on Intel's.
+    With AMX, bf16 is 6 x faster; with AVX512-BF16 only, 2 x faster on AMD and 2 x slower on Intel.
     """
     x, rounded = torch.ones(512, 512), torch.ones(512, 512, dtype=torch.bfloat16)
-    in_float32, in_bf16 = cpu_seconds(lambda: multiply(x, x), lambda: multiply(rounded, rounded))
-    return in_bf16 < in_float32
+    in_float32, in_bf16 = cpu_seconds(lambda: x @ x, lambda: rounded @ rounded)
+    return MARGIN * in_bf16 < in_float32
+
+
+def cpu_seconds(*functions: Callable[[], Any]) -> list[float]:
+    """The CPU time of each function on one core, the best of five turns; other load on the machine does not count."""
+    least = [float("inf")] * len(functions)
+    with one_core():
+        for _ in range(5):
+            for i, function in enumerate(functions):
+                start = time.thread_time()
+                function()
+                least[i] = min(least[i], time.thread_time() - start)
+    return least

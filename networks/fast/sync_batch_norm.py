@@ -2,22 +2,22 @@
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # imports the compiler at the first call, torch.compiler.disable at once
 
-from networks.layers import BatchNorm2d
 from util import distributed
 
 
-class SyncBatchNorm2d(BatchNorm2d):
-    """The statistics are those of the whole batch, whatever part of it this process has; same weights, same keys.
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """The statistics are those of the batches of all processes; same weights, same keys.
 
-    Synchronised where gradients are recorded, which all processes do alike; pictures are one's own affair. Images that
-    only stand in for missing ones do not count.
+    Synchronised only where gradients are recorded, which all processes do together; validation and pictures are not.
+    Images that stand in for missing ones do not count.
     """
 
-    @torch.compiler.disable
-    def norm(self, x: Tensor) -> Tensor:
+    @_disable_dynamo
+    def forward(self, x: Tensor) -> Tensor:
         if not (self.training and torch.is_grad_enabled()):
-            return super().norm(x)
+            return super().forward(x)
         values = x if x.dtype == torch.float64 else x.float()
         counts = float(distributed.share.batch > 0)
         size = values.new_tensor([values.numel() / values.shape[1]])
@@ -36,10 +36,3 @@ class SyncBatchNorm2d(BatchNorm2d):
         momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean.to(self.running_mean), momentum)
         self.running_var.lerp_(variance.to(self.running_var), momentum)
-
-
-def synchronise(net: nn.Module) -> None:
-    """Make every batch norm of a network one over all processes."""
-    for module in net.modules():
-        if type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats:
-            module.__class__ = SyncBatchNorm2d

@@ -1,9 +1,9 @@
-"""3x3 and 4x4 convolutions in float32 by Winograd's F(4x4, 3x3) and F(3x3, 4x4): a quarter of the multiplications.
+"""3x3 and 4x4 convolutions in float32 by Winograd's F(4x4, 3x3) and F(3x3, 4x4), with a quarter of the multiplications.
 
-Where patches of 6x6 pixels, kernels and blocks of results are transformed, y = A' [(G w G') * (B' x B)] A with a
-product for each of 36 coefficients (Lavin and Gray 2016); the gradients are the same, transposed. Here those products
-are matrices, for all patches and channels at once, and each transform a matrix over the coefficients. The result is
-right to 2e-6, where adding up in order is to 2e-7 to 9e-7.
+Patches of 6x6 pixels, kernels and blocks of results are transformed: y = A' [(G w G') * (B' x B)] A, with one product
+for each of 36 coefficients (Lavin and Gray 2016). The gradients are the same formula, transposed. Here the products are
+matrix products over all patches and channels at once, and each transform is a matrix over the coefficients. The
+relative error is 2e-6, against 2e-7 to 9e-7 for summation in order.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from networks.fast.products import multiply, multiply_each
-
 PATCH = 6
 KERNELS = (3, 4)
 
 
 def block_side(kernel: int) -> int:
-    """How many results in a row a patch gives."""
+    """The side of the block of results that one patch gives."""
     return PATCH - kernel + 1
 
 
@@ -56,9 +54,9 @@ LIBRARY = torch.library.Library("image_translation", "DEF")
 
 
 def _operator(function: Callable) -> torch._ops.OpOverload:
-    """Something to call as it is in compiled code too: the compiler makes nothing good of the transforms.
+    """Make it opaque to the compiler, whose version of the transforms is four times slower.
 
-    (`torch.library.custom_op` would import the compiler at the first call.)
+    (`torch.library.custom_op` would do the same, but imports the compiler at the first call.)
     """
     def in_float32(a: Tensor, b: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
@@ -78,7 +76,7 @@ def convolved(x: Tensor, weight: Tensor) -> Tensor:
     """x and (K, C, k, k) -> (N, K, b h, b w)."""
     kernel = weight.shape[-1]
     block = block_side(kernel)
-    products = multiply_each(_transform(INPUT, _patches(x, block)), _transformed(weight).transpose(1, 2))
+    products = torch.bmm(_transform(INPUT, _patches(x, block)), _transformed(weight).transpose(1, 2))
     return _joined(_transform(OUTPUT[kernel], products), len(x), (x.shape[2] - kernel + 1) // block, block)
 
 
@@ -87,7 +85,7 @@ def gradient_of_x(of_y: Tensor, weight: Tensor) -> Tensor:
     """(N, K, b h, b w) and (K, C, k, k) -> x."""
     kernel = weight.shape[-1]
     block = block_side(kernel)
-    products = multiply_each(_transform(OUTPUT[kernel].t(), _blocks(of_y, block)), _transformed(weight))
+    products = torch.bmm(_transform(OUTPUT[kernel].t(), _blocks(of_y, block)), _transformed(weight))
     return _overlapped(_transform(INPUT.t(), products), len(of_y), of_y.shape[2] // block, block)
 
 
@@ -97,19 +95,19 @@ def gradient_of_weight(x: Tensor, of_y: Tensor) -> Tensor:
     kernel = x.shape[2] - of_y.shape[2] + 1
     block = block_side(kernel)
     blocks = _transform(OUTPUT[kernel].t(), _blocks(of_y, block)).transpose(1, 2)
-    products = multiply_each(blocks, _transform(INPUT, _patches(x, block)))
-    weights = multiply(WEIGHT[kernel].t(), products.flatten(1)).t().contiguous()
+    products = torch.bmm(blocks, _transform(INPUT, _patches(x, block)))
+    weights = (WEIGHT[kernel].t() @ products.flatten(1)).t().contiguous()
     return weights.view(of_y.shape[1], x.shape[1], kernel, kernel)
 
 
 def _describe(operator: torch._ops.OpOverload, shape: Callable, layout: torch.memory_format,
               *gradients: Callable) -> None:
-    """Tell torch what the result of two arguments is like, and their gradients, given the result's and both."""
+    """Register the shape of an operator's result, and its gradients as functions of (gradient, a, b)."""
     def remember(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        a, b = ctx.saved_tensors  # recomputed activations are given once
+        a, b = ctx.saved_tensors  # read once: recomputed activations are given only once
         return tuple(of(gradient, a, b) if needed else None
                      for of, needed in zip(gradients, ctx.needs_input_grad, strict=True))
 
@@ -122,7 +120,7 @@ def _describe(operator: torch._ops.OpOverload, shape: Callable, layout: torch.me
 
 
 def _laid_out_as(x: Tensor, gradient: Tensor) -> Tensor:
-    """Contiguous where x is, in case a plugin called `F.instance_norm`: see `InstanceNorm2d`."""
+    """Contiguous if x is, in case a plugin called `F.instance_norm` before: see `layers.InstanceNorm2d`."""
     return gradient.contiguous() if x.is_contiguous() else gradient
 
 
@@ -140,13 +138,13 @@ _describe(gradient_of_weight, lambda x, y: (y.shape[1], x.shape[1], *2 * [x.shap
 
 
 def _transform(matrix: Tensor, x: Tensor) -> Tensor:
-    return multiply(matrix, x.flatten(1)).unflatten(1, x.shape[1:])
+    return (matrix @ x.flatten(1)).unflatten(1, x.shape[1:])
 
 
 def _transformed(weight: Tensor) -> Tensor:
     """(K, C, k, k) -> (36, K, C)."""
     channels = weight.shape[:2]
-    return multiply(WEIGHT[weight.shape[-1]], weight.reshape(channels.numel(), -1).t()).unflatten(1, channels)
+    return (WEIGHT[weight.shape[-1]] @ weight.reshape(channels.numel(), -1).t()).unflatten(1, channels)
 
 
 def _patches(x: Tensor, block: int) -> Tensor:
@@ -163,14 +161,14 @@ def _joined(blocks: Tensor, n: int, rows: int, block: int) -> Tensor:
     """(b^2, N h w, K) -> (N, K, b h, b w)."""
     blocks = blocks.unflatten(1, (n, rows, -1)).unflatten(0, (block, block)).permute(2, 3, 0, 4, 1, 5)
     columns, channels = blocks.shape[3], blocks.shape[5]
-    # No view of another tensor, which an activation in place could not change.
+    # Not a view of another tensor: an in-place activation may follow.
     y = torch.empty(n, channels, block * rows, block * columns, memory_format=torch.channels_last)
     y.permute(0, 2, 3, 1).view(blocks.shape).copy_(blocks)
     return y
 
 
 def _overlapped(patches: Tensor, n: int, rows: int, block: int) -> Tensor:
-    """(36, N h w, C) -> (N, C, b h + k - 1, b w + k - 1), where patches overlap their sum."""
+    """(36, N h w, C) -> (N, C, b h + k - 1, b w + k - 1), the sum of overlapping patches."""
     patches = patches.unflatten(1, (n, rows, -1)).unflatten(0, (PATCH, PATCH)).permute(2, 3, 0, 4, 1, 5)
     columns, channels = patches.shape[3], patches.shape[5]
     x = patches.new_zeros(n, rows + 1, block, columns + 1, block, channels)

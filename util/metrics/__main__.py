@@ -19,7 +19,7 @@ from util.images import ValueRange
 from util.metrics.report import write_metrics
 from util.metrics.scores import Scores, choose, describe
 from util.notices import tell
-from util.plugins import add_plugin_dir
+from util.plugins import use_plugin_dir
 from util.types import words
 
 SPANS = {"uint8": "0:255", "uint16": "0:65535"}
@@ -40,8 +40,7 @@ def main(argv: Sequence[str]) -> int:
     opt = parser.parse_args(argv)
     if opt.output:
         Path(opt.output).mkdir(parents=True, exist_ok=True)
-    if opt.plugin_dir:
-        add_plugin_dir(opt.plugin_dir, "util.metrics")
+    use_plugin_dir(opt.plugin_dir, "util.metrics")
     scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
     outputs, truths = (by_stem(folder, list_images(folder)) for folder in (opt.outputs, opt.truths))
     compare(scores, outputs, truths, opt.range)

@@ -1,7 +1,8 @@
-"""Quicker ways to the same numbers: gradients of every parameter, against the plain way."""
+"""Accelerated networks give the numbers of plain ones: outputs, and the gradient of every parameter."""
 
 import copy
 import time
+import traceback
 
 import pytest
 import torch
@@ -10,18 +11,17 @@ from conftest import ROOT, equal, run_on, run_train, train_options, weights
 from torch import nn
 
 from models import create_model
-from models.base_model import MicroBatch, align_state
-from networks import define_D, define_G
-from networks.fast import cpu as convolution
-from networks.fast import products, winograd
-from networks.fast.footprint import activation_bytes
-from networks.fast.precision import pick_precision
-from networks.fast.tuning import compile_parts, may_lie_channels_last, times, together, tune
-from networks.layers import InstanceNorm2d, ReflectionPad2d
+from models.engine.saving import align_state
+from models.engine.state import MicroBatch, networks
+from networks import DISCRIMINATORS, GENERATORS, define_D, define_G, together
+from networks.fast import NAMES, Choices, accelerate, convolutions, plain, table, winograd
+from networks.fast.boundary import Wrapped
+from networks.fast.layers import InstanceNorm2d, ReflectionPad2d
+from networks.fast.precision import cpu_seconds, dtype_of, pick_amp
 from networks.losses import GANLoss
-from util.device import cpu_seconds
 from util.errors import UsageError
 
+CPU = torch.device("cpu")
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
@@ -83,38 +83,91 @@ def test_instance_norm_is_right_in_every_layout(n, x_layout, g_layout):
         torch.testing.assert_close(InstanceNorm2d(8)(x), found, rtol=1e-5, atol=1e-5)
 
 
-@pytest.fixture(params=["torch", "onednn"])
-def library(request, monkeypatch):
-    """Which one multiplies matrices in float32."""
-    if request.param == "onednn" and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        pytest.skip("torch was built without oneDNN")
-    monkeypatch.setattr(products, "_onednn_is_quicker", lambda: request.param == "onednn")
+@pytest.fixture
+def small(monkeypatch):
+    """Rows for large convolutions apply to small ones too."""
+    monkeypatch.setattr(table, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr(convolutions, "MANY_BLOCKS", 1)
 
 
-@pytest.mark.usefixtures("library")
+def faster(net, precision=None, rows=NAMES, **more):
+    """The network, accelerated by these rows alone."""
+    return accelerate(net, Choices(CPU, precision, without=frozenset(NAMES) - set(rows), **more))
+
+
+FAMILIES = [*((GENERATORS, name) for name in GENERATORS), *((DISCRIMINATORS, name) for name in DISCRIMINATORS)]
+
+
+def registered(registry, name, norm):
+    """A small network of the registry, and images of a size it takes."""
+    torch.manual_seed(0)
+    net = define_G(3, 3, 2, name, norm) if registry is GENERATORS else define_D(3, 2, name, norm=norm)
+    return net, images(2, max(32, getattr(net, "min_size", 1)))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize(("registry", "name"), FAMILIES, ids=lambda x: x if isinstance(x, str) else "")
+def test_each_row_of_the_table_gives_the_numbers_of_plain_torch(registry, name, norm):
+    net, x = registered(registry, name, norm)
+    classes = [type(module) for module in net.modules()]
+    (y,), wanted = gradients(net, x)
+    for row in table.TABLE:
+        other = copy.deepcopy(net)
+        faster(other, rows=(row.name, "instance_norm"))  # without which channels-last is not allowed
+        (z,), found = gradients(other, x)
+        assert (z - y).norm() <= row.bound * y.norm(), row.name
+        assert_same(found, wanted, row.bound)
+        assert list(other.state_dict()) == list(net.state_dict())
+        plain(other)
+        assert [type(module) for module in other.modules()] == classes
+        assert not any(isinstance(value, Wrapped) for module in other.modules() for value in vars(module).values())
+
+
+def test_every_row_applies_somewhere_and_says_why():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(256, 256, 3), nn.Conv2d(256, 256, 3, 2), nn.Conv2d(8, 3, 7), nn.ReflectionPad2d(1),
+                        nn.BatchNorm2d(3), nn.InstanceNorm2d(3), nn.Tanh(), define_G(3, 3, 2, "unet_64", "batch"))
+    replaced = {table.replacement(module, Choices(CPU, processes=2)) for module in net.modules()}
+    for row in table.TABLE:
+        assert row.because and (ROOT / row.shown_by.split()[0]).exists(), row.name
+        assert set(row.replaces.values()) & replaced or row.name == "channels_last", row.name
+
+
+def test_plain_takes_everything_off():
+    net = define_G(3, 3, 8, "resnet_6blocks", "instance")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    faster(net, torch.bfloat16, recompute=True, compiled=True, channels_last_weights=True)
+    assert plain(net) is net
+    assert all(type(m).__module__.startswith(("torch.nn", "networks.resnet")) for m in net.modules())
+    assert not {"forward", "encode", "decode"} & {key for module in net.modules() for key in vars(module)}
+    assert all(value.is_contiguous() and torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("argv", "most"), [((), 2), (("--plain",), 0)])
+def test_from_the_call_to_the_first_layer_there_is_little_to_step_through(argv, most):
+    opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--netG", "resnet_6blocks", *argv)
+    model = create_model(opt)
+    model.setup(opt)
+    frames = []
+    next(m for m in model.netG_A.modules() if isinstance(m, nn.ReflectionPad2d)).register_forward_pre_hook(
+        lambda *_: frames.extend(frame.filename for frame in traceback.extract_stack()))
+    model.netG_A(images(1, 32))
+    ours = [f for f in frames if f"{ROOT}/networks/fast" in f or f"{ROOT}/models" in f or f"{ROOT}/util" in f]
+    assert len(ours) <= most
+
+
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
-def test_few_positions_and_many_weights_give_the_same_convolution(kind, n, monkeypatch):
-    ours = getattr(convolution, kind.__name__)(6, 5, 4, 2, 1)
-    theirs = kind(6, 5, 4, 2, 1)
-    theirs.load_state_dict(ours.state_dict())
+@pytest.mark.parametrize("ours", [convolutions.FewPositions, convolutions.FewPositionsTransposed])
+def test_few_positions_give_the_same_convolution(ours, n):
+    conv = ours(6, 5, 4, 2, 1)
+    theirs = ours.__base__(6, 5, 4, 2, 1)
+    theirs.load_state_dict(conv.state_dict())
     x = torch.randn(n, 6, 4, 6)
-    for many in (1, 2**40):  # the matrix product, and torch's own
-        monkeypatch.setattr(convolution, "MANY_WEIGHTS", many)
-        found, wanted = ours(x), theirs(x)
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
-        for ours_grad, theirs_grad in zip(two_derivatives(found, ours), two_derivatives(wanted, theirs), strict=True):
-            torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.usefixtures("library")
-@pytest.mark.parametrize("turned", [False, True])
-def test_the_gradient_of_weights_lies_as_they_do(turned):
-    """Autograd copies another one."""
-    a, w = torch.randn(5, 7), torch.randn(7, 3).t().contiguous().t() if turned else torch.randn(7, 3)
-    gradient, = torch.autograd.grad(products.multiply(a, w.requires_grad_()), w, torch.ones(5, 3))
-    assert gradient.stride() == w.stride()
-    torch.testing.assert_close(gradient, a.sum(0)[:, None].expand(7, 3))
+    found, wanted = conv(x), theirs(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    for one, two in zip(two_derivatives(found, conv), two_derivatives(wanted, theirs), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
 def two_derivatives(y, net):
@@ -122,13 +175,11 @@ def two_derivatives(y, net):
     return *first, *torch.autograd.grad(sum(g.square().sum() for g in first), tuple(net.parameters()))
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("kernel", winograd.KERNELS)
 @pytest.mark.parametrize(("padding", "size"), [(0, (18, 34)), (1, (17, 30)), ((0, 2), (23, 21))])
-def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size, kernel, monkeypatch):
-    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
-    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
-    ours = convolution.Conv2d(6, 5, kernel, padding=padding)
+def test_winograd_gives_the_same_convolution_and_derivatives(padding, size, kernel, monkeypatch):
+    ours = convolutions.Winograd(6, 5, kernel, padding=padding)
     theirs = nn.Conv2d(6, 5, kernel, padding=padding).double()
     theirs.load_state_dict(ours.state_dict())
     monkeypatch.setattr(ours, "_conv_forward", None)  # not torch's own
@@ -143,19 +194,17 @@ def test_winograd_s_way_gives_the_same_convolution_and_derivatives(padding, size
         assert (one - two).norm() <= 1e-5 * two.norm()
 
 
-def test_an_activation_in_place_may_follow_winograd_s_way(monkeypatch):
-    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
-    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
-    net = define_G(3, 3, 8, "resnet_6blocks", "none")  # no norm, no bias: ReLU(True) changes the result itself
+@pytest.mark.usefixtures("small")
+def test_an_activation_in_place_may_follow_winograd():
+    net = faster(define_G(3, 3, 8, "resnet_6blocks", "none"))  # no norm, no bias: ReLU(True) changes the result itself
+    assert any(isinstance(module, convolutions.Winograd) for module in net.modules())
     _, found = gradients(net, images(1, 64))
     assert all(gradient.isfinite().all() for gradient in found.values())
 
 
-def test_winograd_s_way_stays_in_float32_under_autocast_and_recomputes(monkeypatch):
-    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
-    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
-    net, x = NETS["resnet"](), images(1, 64)
-    tune(net, None, channels_last=True, recompute=True)
+@pytest.mark.usefixtures("small")
+def test_winograd_stays_in_float32_under_autocast_and_recomputes():
+    net, x = faster(NETS["resnet"](), recompute=True), images(1, 64)
     wanted = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
     y = net(x).square().mean()
     with torch.autocast("cpu", torch.bfloat16):
@@ -163,26 +212,19 @@ def test_winograd_s_way_stays_in_float32_under_autocast_and_recomputes(monkeypat
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("padding", [0, 1])
-def test_winograd_s_way_sends_contiguous_inputs_contiguous_gradients(padding, monkeypatch):
-    """F.instance_norm of a plugin before it would have a wrong gradient else."""
-    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
-    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
-    conv, x = convolution.Conv2d(8, 4, 3, padding=padding), images(1, 32, 8)
+def test_winograd_sends_contiguous_inputs_contiguous_gradients(padding):
+    """Otherwise F.instance_norm of a plugin before it would have a wrong gradient."""
+    conv, x = convolutions.Winograd(8, 4, 3, padding=padding), images(1, 32, 8)
     wanted, found = [], []
     for norm, into in ((F.instance_norm, found), (InstanceNorm2d(8), wanted)):
         into += torch.autograd.grad(conv(norm(y := x.clone().requires_grad_())).pow(3).sum(), y)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet", "unet"])
-def test_memory_of_activations_is_estimated(name):
-    assert activation_bytes(NETS[name](), (1, 3, 64, 64)) > 4 * 8 * 64 * 64
-
-
-@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(("kernel", "size"), [(3, (8, 12)), (4, (9, 6))])
-def test_winograd_s_way_describes_itself_rightly(kernel, size):
+def test_winograd_describes_itself_rightly(kernel, size):
     height, width = (side + kernel - 1 for side in size)
     x, weight, y = (torch.randn(shape, requires_grad=True)
                     for shape in ((2, 3, height, width), (5, 3, kernel, kernel), (2, 5, *size)))
@@ -191,56 +233,32 @@ def test_winograd_s_way_describes_itself_rightly(kernel, size):
     torch.library.opcheck(winograd.gradient_of_weight, (x, y))
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_winograd_s_way_gives_the_same_gradients_of_a_network(compiled, monkeypatch):
-    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
-    monkeypatch.setattr(convolution, "MANY_BLOCKS", 1)
+@pytest.mark.usefixtures("small")
+def test_winograd_gives_the_same_gradients_of_a_compiled_network(monkeypatch):
     torch.manual_seed(1)
     net, x = NETS["resnet"](), images(2, 64)
     (_,), wanted = gradients(copy.deepcopy(net).double(), x.double())
     used = []
     convolve = winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *arguments: used.append(1) or convolve(*arguments))
-    if compiled:
-        torch._dynamo.reset()
-        compile_parts(net)
-    tune(net, None, channels_last=True, recompute=False)
+    torch._dynamo.reset()
+    faster(net, compiled=True, channels_last_weights=True)
     (_,), found = gradients(net, x)
     assert used
     assert_same(found, wanted, 2e-3)  # usually 1e-6; a ReLU near zero that falls on the other side makes it 1e-3
 
 
-@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
-def test_under_autocast_the_product_is_about_as_close_as_the_convolution(kind, monkeypatch):
-    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
-    ours, theirs = getattr(convolution, kind.__name__)(64, 64, 4, 2, 1), kind(64, 64, 4, 2, 1)
-    theirs.load_state_dict(ours.state_dict())
+@pytest.mark.parametrize("ours", [convolutions.FewPositions, convolutions.FewPositionsTransposed])
+def test_under_autocast_the_product_is_about_as_close_as_the_convolution(ours):
+    conv, theirs = ours(64, 64, 4, 2, 1), ours.__base__(64, 64, 4, 2, 1)
+    theirs.load_state_dict(conv.state_dict())
     for side in (8, 16, 32):  # few positions, some, many
         x = torch.randn(1, 64, side, side)
         with torch.autocast("cpu", torch.bfloat16):
-            found, cast = ours(x.bfloat16()), theirs(x.bfloat16())
+            found, cast = conv(x.bfloat16()), theirs(x.bfloat16())
         wanted = theirs(x)
         assert found.dtype == cast.dtype
         assert (found - wanted).norm() <= 2 * (cast - wanted).norm()
-
-
-def test_a_bias_before_instance_norm_changes_nothing():
-    net = NETS["resnet"]().double()
-    x = images().double()
-    (before,), _ = gradients(net, x)
-    biases = [m.bias for m in net.modules() if getattr(m, "before_norm", False)]
-    assert len(biases) == 3 + 2 * 6 + 2
-    for bias in biases:
-        bias.data.normal_()
-    (after,), found = gradients(net, x)
-    torch.testing.assert_close(before, after)
-    plain = copy.deepcopy(net)
-    for module in plain.modules():
-        if hasattr(module, "before_norm"):
-            module.before_norm = False
-    (y,), wanted = gradients(plain, x)
-    torch.testing.assert_close(y, after)
-    assert_same(found, wanted, 1e-9)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -248,8 +266,7 @@ def test_a_bias_before_instance_norm_changes_nothing():
 def test_channels_last_gives_the_same_gradients(name, n):
     net = without_dropout(NETS[name]().double())
     _, wanted = gradients(net, images(n).double())
-    tune(net, None, channels_last=True, recompute=False)
-    _, found = gradients(net, images(n).double())
+    _, found = gradients(faster(net, channels_last_weights=True), images(n).double())
     assert_same(found, wanted, 1e-10)
 
 
@@ -259,8 +276,7 @@ def test_bf16_stays_within_its_rounding(name, n):
     """8 bits of mantissa: a few percent of the largest gradient, and outputs in float32."""
     net = without_dropout(NETS[name]())
     (y,), wanted = gradients(net, images(n))
-    tune(net, torch.bfloat16, channels_last=True, recompute=False)
-    (z,), found = gradients(net, images(n))
+    (z,), found = gradients(faster(net, torch.bfloat16), images(n))
     assert z.dtype == torch.float32
     assert all(g.dtype == torch.float32 for g in found.values())
     assert_same(found, wanted, 0.1)
@@ -270,8 +286,7 @@ def test_bf16_stays_within_its_rounding(name, n):
 @pytest.mark.parametrize("name", NETS)
 def test_recomputing_gives_the_same_gradients_statistics_and_dropout(name):
     net = NETS[name]()
-    other = copy.deepcopy(net)
-    tune(other, None, channels_last=False, recompute=True)
+    other = faster(copy.deepcopy(net), rows=(), recompute=True)
     (_, wanted), (_, found) = gradients(net, images()), gradients(other, images())
     assert_same(found, wanted, 1e-6)
     for one, two in zip(net.buffers(), other.buffers(), strict=True):
@@ -287,8 +302,7 @@ def test_compiled_gives_the_same_gradients():
         x.requires_grad_()
         (_,), wanted = gradients(net, x)
         slope, x.grad = x.grad, None
-        compile_parts(net)
-        tune(net, None, channels_last=True, recompute=False)
+        faster(net, compiled=True, channels_last_weights=True)
         (_,), found = gradients(net, x)
         assert_same(found, wanted, 1e-12)
         torch.testing.assert_close(x.grad, slope)
@@ -297,11 +311,6 @@ def test_compiled_gives_the_same_gradients():
             loss, terms = GANLoss("wgangp").discriminator(net, x[:1].detach(), -x[:1].detach())
             loss.backward()
             assert terms["gp"] > 0
-    before = [b.clone() for b in net.buffers()]
-    assert all(seconds > 0 for seconds in times(net, x.detach())[1:])
-    with torch.no_grad():
-        assert all(seconds > 0 for seconds in times(net, x.detach())[1:])
-    assert all(torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
 
 
 def one_step(opt, batches, double=True):
@@ -312,63 +321,31 @@ def one_step(opt, batches, double=True):
     model.setup(opt)
     sizes = [len(batch["A"]) for batch in batches]
     for i, batch in enumerate(batches):
-        model.micro_batch = MicroBatch(i == 0, sizes[i] / sum(sizes), i == len(batches) - 1)
+        model._engine.part = MicroBatch(i == 0, sizes[i] / sum(sizes), i == len(batches) - 1)
         model.set_input(batch)
         model.optimize_parameters()
-    return {f"{n}.{k}": v for n, net in model.networks().items() for k, v in net.state_dict().items()}, model
+    return {f"{n}.{k}": v for n, net in networks(model).items() for k, v in net.state_dict().items()}, model
 
 
-def batch(n, start=0):
-    return {key: images(8)[start:start + n].double() * sign for key, sign in (("A", 1), ("B", -1))} | {
+def batch(n, start=0, double=True):
+    dtype = torch.float64 if double else torch.float32
+    return {key: images(8)[start:start + n].to(dtype) * sign for key, sign in (("A", 1), ("B", -1))} | {
         f"{key}_paths": ["x"] * n for key in "AB"}
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_images_that_share_a_call_give_the_same_step(n, monkeypatch):
-    opt = train_options("--model", "cycle_gan", "--dataroot", "x")
-    shared, model = one_step(opt, [batch(n)])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_batches_share_a_call_only_where_no_image_can_tell(norm):
+    net = define_D(3, 8, "pixel", norm=norm).double()
     calls = []
-    monkeypatch.setattr("models.cycle_gan_model.together", lambda net, *xs: calls.append(1) or tuple(map(net, xs)))
-    monkeypatch.setattr("networks.losses.together", lambda net, *xs: calls.append(1) or tuple(map(net, xs)))
-    apart, other = one_step(opt, [batch(n)])
-    assert len(calls) == 4
-    for key in apart:
-        torch.testing.assert_close(shared[key], apart[key], rtol=1e-7, atol=1e-9)
-    assert model.get_current_losses() == pytest.approx(other.get_current_losses())
-
-
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("n", [1, 2])
-def test_batches_that_share_a_call_keep_their_own_statistics(n, recompute):
-    shared = NETS["patchgan_batch"]().double()
-    tune(shared, None, channels_last=True, recompute=recompute)
-    apart = copy.deepcopy(shared)
-    batches = images(n).double(), images(3).double()
-    calls = []
-    shared.register_forward_hook(lambda *_: calls.append(1))
-    found, wanted = together(shared, *batches), tuple(map(apart, batches))
-    for y, z in zip(found, wanted, strict=True):
-        torch.testing.assert_close(y, z)
-    sum(y.square().mean() for y in (*found, *wanted)).backward()
-    for one, two in zip(shared.parameters(), apart.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad)
-    assert all(torch.equal(one, two) for one, two in zip(shared.buffers(), apart.buffers(), strict=True))
-    assert len(calls) == 1
-    torch.testing.assert_close(shared(batches[0]), apart(batches[0]))  # one batch again
-
-
-def test_unequal_sizes_and_a_batch_norm_of_a_plugin_get_a_call_each():
-    calls = []
-    net = NETS["pixel"]()
-    tune(net, None, channels_last=False, recompute=False)
     net.register_forward_hook(lambda *_: calls.append(1))
-    together(net, images(1), images(1, 32))
-    assert len(calls) == 2
-    net.extra = nn.ModuleList([type("Own", (nn.BatchNorm2d,), {})(3)])
-    together(net, images(1), images(1))
-    assert len(calls) == 4
-    together(net.eval(), images(1), images(1))
-    assert len(calls) == 5
+    batches = images(1).double(), images(3).double()
+    for one, two in zip(together(net, *batches), [net(x) for x in batches], strict=True):
+        torch.testing.assert_close(one, two)
+    assert len(calls) == 2 + (1 if norm == "instance" else 2)
+    together(net, images(1).double(), images(1, 32).double())
+    assert len(calls) == 2 + (3 if norm == "instance" else 4)
+    together(net.eval(), *batches)
+    assert len(calls) == 2 + (4 if norm == "instance" else 5)
 
 
 def test_accumulated_batches_are_one_large_batch():
@@ -413,18 +390,18 @@ def test_what_only_minimize_can_do_is_refused_elsewhere(strips):
         run_train(*argv, "--accumulate", "2")
     with pytest.raises(UsageError, match="--amp fp16 is for CUDA"):
         run_train(*argv, "--amp", "fp16")
-    assert pick_precision("off", torch.device("cpu")) is None
-    assert pick_precision("bf16", torch.device("cpu")) == torch.bfloat16
+    assert dtype_of(pick_amp("off", CPU)) is None
+    assert dtype_of(pick_amp("bf16", CPU)) == torch.bfloat16
 
 
-@pytest.mark.parametrize(("quicker", "precision"), [(True, torch.bfloat16), (False, None)])
-def test_auto_is_bf16_only_where_the_hardware_is_quicker_in_it(monkeypatch, quicker, precision):
+@pytest.mark.parametrize(("quicker", "amp"), [(True, "bf16"), (False, "off")])
+def test_auto_is_bf16_only_where_the_hardware_is_quicker_in_it(monkeypatch, quicker, amp):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     monkeypatch.setattr("networks.fast.precision._bf16_is_quicker", lambda: quicker)
-    assert pick_precision("auto", torch.device("cpu")) == precision
+    assert pick_amp("auto", CPU) == amp
 
 
-def test_a_way_s_seconds_are_those_of_the_core_not_of_the_clock():
+def test_cpu_seconds_do_not_count_waiting():
     waiting, computing = cpu_seconds(lambda: time.sleep(0.05), lambda: sum(range(10 ** 6)))
     assert waiting < computing
 
@@ -436,11 +413,11 @@ def test_classic_plugins_run_in_bf16(strips):
     assert all(v.isfinite().all() and v.dtype == torch.float32 for v in model.netG.state_dict().values())
 
 
-def test_raw_instance_norm_of_a_plugin_is_mended():
+def test_instance_norm_of_a_plugin_is_replaced_too():
     raw = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4))
-    assert may_lie_channels_last(raw)
-    tune(raw, None, channels_last=True, recompute=False)
-    assert type(raw[1]) is InstanceNorm2d
+    assert type(faster(raw)[1]) is InstanceNorm2d
+    assert "forward" in vars(raw)  # on channels-last images
+    assert "forward" not in vars(faster(plain(raw), rows=("channels_last",)))  # torch's instance norm stays
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -448,13 +425,13 @@ def test_a_network_that_calls_instance_norm_itself_has_right_gradients(strips, c
     class Residual(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.second = (convolution.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+            self.first, self.second = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
 
         def forward(self, x):
             y = self.first(x)
             return y + (lambda z: F.instance_norm(self.second(z)))(y)  # nowhere in a class's own code
 
-    monkeypatch.setattr(convolution, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr(table, "MANY_WEIGHTS", 1)
     monkeypatch.setattr("models.engine.hardware._repays", lambda *_: compiled)
     model = create_model(train_options("--model", "pix2pix", "--dataroot", strips))
     model.netG, x = Residual(), images(1, 64)
@@ -471,54 +448,50 @@ def test_layouts_that_have_wrong_gradients_are_known():
             self.seen = x.is_contiguous(memory_format=torch.channels_last)
             return F.instance_norm(x)
 
-    bare = nn.Sequential(Bare())
     for precision in (None, torch.bfloat16):
-        tune(bare, precision, may_lie_channels_last(bare), recompute=False)
+        bare = faster(nn.Sequential(Bare()), precision)
         bare(images())
         assert not bare[0].seen
-    assert bare(images().transpose(2, 3)).dtype == torch.float32  # also where it is not contiguous
-    named = type("Named", (nn.InstanceNorm2d,), {})
-    assert not may_lie_channels_last(nn.Sequential(named(4)))
-    assert not may_lie_channels_last(nn.Sequential(nn.InstanceNorm2d(4, track_running_stats=True)))
+    assert bare(images().transpose(2, 3)).dtype == torch.float32  # also if it is not contiguous
+    for norm in (type("Named", (nn.InstanceNorm2d,), {})(4), nn.InstanceNorm2d(4, track_running_stats=True)):
+        assert "forward" not in vars(faster(nn.Sequential(norm)))
 
 
 def test_without_a_precision_of_ours_a_plugin_may_have_its_own():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3))
-    tune(net, None, channels_last=True, recompute=False)
+    net = faster(nn.Sequential(nn.Conv2d(3, 4, 3)))
     with torch.autocast("cpu", torch.bfloat16):
         assert net(images()).dtype == torch.bfloat16
 
 
 def test_what_leaves_a_network_is_contiguous():
-    net = NETS["resnet"]()
-    tune(net, None, channels_last=True, recompute=False)
-    assert net(images(2, 64)).is_contiguous()
+    assert faster(NETS["resnet"]())(images(2, 64)).is_contiguous()
 
 
-def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
-    def broken(*_):
-        raise RuntimeError("no\ncompiler")
+def test_a_compiler_that_fails_is_reported_in_one_line_and_the_step_is_taken(monkeypatch, capsys):
+    def broken(*_, **__):
+        def call(*_):
+            raise RuntimeError("no\ncompiler")
+        return call
 
-    monkeypatch.setattr("models.engine.hardware.times", broken)
-    monkeypatch.setattr("models.engine.hardware.compile_parts", lambda net: None)
+    monkeypatch.setattr(torch, "compile", broken)
     opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "on")
-    try:
-        create_model(opt).setup(opt)
-    finally:
-        torch.compiler.set_stance("default")
-    assert "networks are not compiled (no compiler)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("images_planned", "expected"), [(10, False), (10**6, True)])
-def test_compilation_is_for_runs_that_repay_it(images_planned, expected, monkeypatch):
-    compiled = []
-    monkeypatch.setattr("models.engine.hardware.compile_parts", lambda net: compiled.append(net))
-    monkeypatch.setattr("models.engine.hardware.compile_now", lambda model, nets: None)
-    opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--compile", "auto")
     model = create_model(opt)
-    model.planned_images, model.planned_size = images_planned, (64, 64)
     model.setup(opt)
-    assert bool(compiled) is expected
+    assert opt.compile == "on"
+    model.set_input(batch(1, double=False))
+    model.optimize_parameters()
+    told = capsys.readouterr()
+    assert told.err.count("compiling failed, networks run uncompiled (no compiler)") == 1
+    assert "compiling D_A, D_B" in told.out
+
+
+@pytest.mark.parametrize(("images_planned", "expected"), [(10, "off"), (10**6, "on")])
+def test_compilation_is_for_runs_that_repay_it(images_planned, expected):
+    opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--netG", "resnet_6blocks", "--compile", "auto")
+    model = create_model(opt)
+    model._engine.planned_images, model._engine.planned_size = images_planned, (64, 64)
+    model.setup(opt)
+    assert opt.compile == expected
 
 
 def test_a_wish_to_compile_that_helps_no_network_is_answered(capsys):
@@ -527,30 +500,22 @@ def test_a_wish_to_compile_that_helps_no_network_is_answered(capsys):
     assert "nothing is compiled" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["Conv2d", "ConvTranspose2d"])
-def test_one_image_keeps_its_memory_order_past_an_unused_bias(kind):
-    """Strides that only look like channels-last send the norm behind it down a slow way."""
-    conv = getattr(convolution, kind)(8, 8, 3, before_norm=True)
-    x = images(1, 16, 8).contiguous(memory_format=torch.channels_last)
-    y = conv(x)
-    assert y.stride() == torch.empty_like(y, memory_format=torch.channels_last).stride()
-
-
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_convolution_to_few_channels_sends_back_the_memory_order_that_came(layout):
+def test_a_convolution_to_few_channels_sends_back_the_memory_format_that_came(layout):
     x = images(2, 16, 8).contiguous(memory_format=layout).requires_grad_()
     slopes = []
     x.register_hook(slopes.append)
-    convolution.ConvToFewChannels(8, 3, 3)(x).sum().backward()
+    convolutions.ToFewChannels(8, 3, 3)(x).sum().backward()
     assert slopes[0].is_contiguous(memory_format=layout)
 
 
-@pytest.mark.parametrize("out", (1, 3, 5))
-def test_a_convolution_to_few_channels_is_torch_s(out):
-    conv = convolution.ConvToFewChannels(6, out, (7, 5)).double()
+@pytest.mark.parametrize("bias", (False, True))
+@pytest.mark.parametrize("out", (1, 3))
+def test_a_convolution_to_few_channels_is_torch_s(out, bias):
+    conv = convolutions.ToFewChannels(6, out, (7, 5), bias=bias).double()
     x = torch.rand(2, 6, 12, 11, dtype=torch.float64, requires_grad=True)
     y = F.conv2d(x, conv.weight, conv.bias)
-    inputs, g = (x, conv.weight, conv.bias), torch.rand_like(y)
+    inputs, g = (x, *conv.parameters()), torch.rand_like(y)
     assert torch.allclose(conv(x), y, rtol=1e-14)
     for one, two in zip(torch.autograd.grad(conv(x), inputs, g), torch.autograd.grad(y, inputs, g), strict=True):
         assert torch.allclose(one, two, rtol=1e-12)

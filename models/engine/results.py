@@ -1,0 +1,170 @@
+"""What test.py writes: names, files and the page of the results."""
+
+import math
+import os
+import re
+from argparse import Namespace
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from models.base_model import BaseModel
+from models.engine.translation import translated
+from models.engine.validation import add_translations, follow, values_of
+from util.distributed import is_main, world_size
+from util.errors import UsageError
+from util.files import inside
+from util.html import HTML
+from util.images import ValueRange, is_image_file, save_exact, save_image, stretched, tensor2im
+from util.metrics.report import table, write_metrics
+from util.metrics.scores import Scores
+from util.notices import say, tell
+from util.run_files import checkpoint_tag
+
+Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
+
+
+def add_row(opt, page: HTML, heading: str, files: Row) -> None:
+    """Add the pictures of an image to the page."""
+    page.add_header(heading)
+    shown, exact = zip(*files.values(), strict=True)
+    page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
+
+
+def add_scored(opt, page: HTML, rows: dict[str, Row], scores: Scores) -> None:
+    """Write the metrics and show them on a page that can be sorted by the one that `best` follows."""
+    figures = scores.figures()
+    if scores.working() and not scores.has_truths():
+        say(f"no metric: --model {opt.model} sees no true images here; use a model of pairs or of both domains, or "
+            f"python -m util.metrics OUTPUTS TRUTHS")
+    write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in rows if name in scores.rows},
+                  name=opt.name, phase=opt.phase, checkpoint=checkpoint_tag(opt.epoch, opt.load_iter), average=opt.ema)
+    page.add(table({opt.name: figures}))
+    for key, figure in figures.items():
+        tell(f"{key}: {figure}")
+    for name in page.sortable({name: cost_of(scores.rows.get(name, {})) for name in rows}):
+        values = (f"{key} {value:.4g}" for key, value in scores.rows.get(name, {}).items())
+        add_row(opt, page, " ".join([name, *values]), rows[name])
+
+
+def cost_of(row: dict[str, float]) -> float:
+    """The sort key of an image, lower is better: the metric that `best` follows, else the first."""
+    wishes = ("auto", *(key.split("/")[1] for key in row))
+    found = next(filter(None, (follow(row, wish) for wish in wishes)), None)
+    return math.inf if found is None else -found.value if found.higher_is_better else found.value
+
+
+def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores | None = None) -> dict[str, Row]:
+    """Translate every image while earlier ones are being written; returns result name -> its files."""
+    rows: dict[str, Row] = {}
+    naming = ResultNames(opt, loader.dataset.roots)
+    writing: deque[Future[dict[str, Row]]] = deque()
+    writers = os.cpu_count() or 1
+    weights_stay_cast = torch.autocast(model.device.type, enabled=False)  # by the outermost autocast, until it ends
+    with weights_stay_cast, ThreadPoolExecutor(writers) as pool, tqdm(total=len(loader), unit="img",
+                                                                      disable=None if is_main() else True) as bar:
+        for tested, batch in translated(model, loader):
+            names, paths = naming.of_batch(tested, batch), tested.get_image_paths()
+            visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
+                       for label, value in tested.get_current_visuals().items()}
+            if scores:
+                add_translations(scores, tested, names)
+            domains = {label: tested.visual_domain(label) for label in visuals}
+            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains))
+            if len(writing) > 2 * writers:
+                rows.update(writing.popleft().result())
+            bar.update(len(paths) * world_size())
+        for written in writing:
+            rows.update(written.result())
+    return rows
+
+
+def natural(name: str) -> list[str | int]:
+    """A sort key: 2 before 10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def results_folder(opt) -> Path:
+    """`<results_dir>/<name>/<phase>_<epoch>`; raises UsageError if that leads elsewhere."""
+    tag = f"_iter{opt.load_iter}" if opt.load_iter > 0 else ""
+    inside(opt.results_dir, opt.name, "--name")
+    return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
+
+
+def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: dict[str, Any],
+                domains: dict[str, str]) -> dict[str, Row]:
+    """Write every visual of every image of a batch, at the depth and range of its domain."""
+    rows: dict[str, Row] = {}
+    for i, (name, path) in enumerate(zip(names, paths, strict=True)):
+        rows[name] = {}
+        for label, value in visuals.items():
+            if not torch.is_tensor(value) and len(paths) > 1:
+                raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
+                                 f"--batch_size 1")
+            values = values_of(opt, domains[label])
+            value = value[i] if torch.is_tensor(value) else value
+            rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio)
+    return rows
+
+
+def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, ratio: float) -> tuple[str, str]:
+    """Write `<name>.png`, and values that PNG can't hold as .npy for an .npy source, else as .tif.
+
+    Returns (8-bit picture for the page, exact file), both below `folder`.
+    """
+    inside(folder, f"{name}.png", "result")
+    if not torch.is_tensor(value):
+        save_image(np.asarray(value).astype(np.uint8), folder / f"{name}.png", ratio)
+        return f"{name}.png", f"{name}.png"
+    value = stretched(value, ratio)
+    array, from_npy = values.to_array(value), source.lower().endswith(".npy")
+    if values.depth == "uint8" and array.shape[2] in (1, 3, 4):
+        save_image(array, folder / f"{name}.png")
+        return f"{name}.png", f"{name}.png"
+    if values.depth == "uint16" and array.shape[2] == 1 and not from_npy:
+        shown, exact = f"{name}_8bit.png", f"{name}.png"  # a browser would ignore the range of 16 bits
+        save_image(array, folder / exact)
+    else:
+        shown, exact = f"{name}.png", f"{name}{'.npy' if from_npy else '.tif'}"
+        save_exact(array, folder / exact)
+    save_image(tensor2im(value), folder / shown)
+    return shown, exact
+
+
+class ResultNames:
+    """What the results of an image are called: its place below the listed folder, so that results mirror the input."""
+
+    def __init__(self, opt: Namespace, roots: list[str]):
+        self.opt, self.roots = opt, roots
+        self._stems: dict[Path, Counter[str]] = {}
+
+    def of_batch(self, model: BaseModel, batch: dict[str, Any]) -> list[str]:
+        """A name for each image.
+
+        If the source domain has run out, images of the target keep their folder's name, to tell them from the source's.
+        """
+        opt, roots = self.opt, self.roots
+        if batch.get("repeated") == model.domains()[0]:
+            roots = [opt.dataroot]
+        elif not roots:  # a dataset that lists its files itself
+            roots = [f"{opt.dataroot}/{opt.phase}{domain}" for domain in ("", "A", "B")] + [opt.dataroot]
+        return [self.of(path, roots) for path in model.get_image_paths()]
+
+    def of(self, path: str, roots: list[str]) -> str:
+        """The path below its root, without the extension unless a sibling has the same stem."""
+        path = Path(path)
+        root = next((root for root in roots if path.is_relative_to(root)), path.parent)
+        relative = path.relative_to(root)
+        return str(relative if self._stems_of(path.parent)[path.stem] > 1 else relative.with_suffix(""))
+
+    def _stems_of(self, folder: Path) -> Counter[str]:
+        """How many images of a folder, which need not exist, have which stem."""
+        if folder not in self._stems:
+            files = os.listdir(folder) if folder.is_dir() else []
+            self._stems[folder] = Counter(Path(name).stem for name in files if is_image_file(name))
+        return self._stems[folder]

@@ -1,0 +1,217 @@
+"""The files of a run: networks, the state that a resume reads, and when they are saved."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.engine.average import is_averaged
+from models.engine.schedule import restore_scheduler
+from models.engine.state import networks, optimizers, pools
+from networks.architecture import differences
+from util import checkpoint
+from util.distributed import from_main, gathered, rank, world_size
+from util.errors import UsageError, one_line
+from util.notices import notice, say, tell
+from util.run_files import AVERAGE, STATE, checkpoint_tag, network_file
+from util.seed import derive, random_states, restore_random_states, seed_all
+
+RETRY = 60.0  # seconds until a failed save is tried again
+PAUSE = 2.0   # the same when there is nothing else to do
+
+
+# Networks.
+
+def plain_state(net: nn.Module) -> dict[str, Tensor]:
+    """A state_dict on the CPU."""
+    return {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+
+
+def network_states(model: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Name -> plain state_dict; the average of a generator is `<name>_ema`."""
+    states = {name: plain_state(net) for name, net in networks(model).items()}
+    if average := model._engine.average:
+        with average.in_place():
+            for name in average.names:
+                state = plain_state(networks(model)[name])  # may share memory with the weights that come back
+                states[name + AVERAGE] = {key: value.clone() for key, value in state.items()}
+    return states
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all weights and statistics are finite; waits for the device."""
+    return all(bool(value.isfinite().all()) for net in networks(model).values() for value in net.state_dict().values())
+
+
+def write_networks(model: nn.Module, tag: str | int) -> None:
+    """Write `<tag>_net_<name>.pth` for each network and, with --ema, average; remove an average that is outdated."""
+    states = network_states(model)
+    for name, state in states.items():
+        checkpoint.save(state, network_file(model.save_dir, tag, name))
+        if name + AVERAGE not in states:
+            network_file(model.save_dir, tag, name + AVERAGE).unlink(missing_ok=True)
+
+
+def read_networks(model: nn.Module, tag: str | int) -> None:
+    """Read `<tag>_net_<name>.pth` for each network, or in a test with --ema the average."""
+    averages = not model.isTrain and model.opt.ema
+    for name, net in networks(model).items():
+        path = network_file(model.save_dir, tag, name + AVERAGE if averages and is_averaged(name) else name)
+        load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
+        other = not averages and not model.isTrain and network_file(model.save_dir, tag, name + AVERAGE).exists()
+        tell(f"loaded {path}{'; --ema loads its average' if other else ''}")
+
+
+def load_network(net: nn.Module, state: Any, path: str | Path) -> None:
+    """Load a state_dict, also one of an old tool; raises UsageError that names the options behind a mismatch."""
+    if not isinstance(state, dict) or state.keys() != net.state_dict().keys():
+        state = checkpoint.clean_state_dict(state, path)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reasons = differences(state, getattr(net, "arguments", {}))
+        hint = f"it was trained with {', '.join(reasons)}" if reasons else one_line(error, 300)
+        raise UsageError(f"{path} does not fit the network: {hint}") from error
+
+
+# The state.
+
+def save_state(model: nn.Module, progress: dict[str, Any]) -> None:
+    """Write `latest_state.pth`, all that a resume needs in one file: plain values and tensors."""
+    images = {key: [image.cpu() for image in pool.images] for key, pool in pools(model).items()}
+    own = gathered({"pools": images, "random": random_states()})
+    engine = model._engine
+    from_main(lambda: checkpoint.save({
+        "networks": network_states(model),
+        "optimizers": {name: o.state_dict() for name, o in optimizers(model).items()},
+        "schedulers": [s.state_dict() for s in model.schedulers],
+        **own[0],
+        "other_processes": own[1:],
+        "scalers": {name: scaler.state_dict() for name, scaler in engine.scalers.items()},
+        "metric": float(model.metric),
+        "averaged": engine.average.steps if engine.average else 0,
+        "progress": progress,
+    }, state_file(model)))
+
+
+def state_file(model: nn.Module) -> Path:
+    """`latest_state.pth` of the model's run."""
+    return Path(model.save_dir) / STATE
+
+
+def resume(model: nn.Module) -> None:
+    """Continue from `latest_state.pth`; without it, or with --epoch or --load_iter, read the networks only."""
+    path, opt = state_file(model), model.opt
+    tag = checkpoint_tag(opt.epoch, opt.load_iter)
+    if tag != "latest" or not from_main(path.exists):
+        model.load_networks(tag)
+        reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
+        tell(f"only the networks are restored ({reason}): optimizers start afresh, at epoch {opt.epoch_count}")
+        return
+    state = restore_weights(model)
+    if len(state["processes"]) == world_size():
+        restore_random_states(state["processes"][rank()]["random"])
+    else:
+        seed_all(derive(opt.seed, rank(), state["progress"]["total_iters"]))
+    model.metric, progress = state["metric"], dict(state["progress"])
+    model._engine.progress, model._engine.saved_schedulers = progress, state["schedulers"]
+    restore_schedulers(model)
+    tell(f"resumed from {path}: epoch {progress['epoch']}, after {progress['iters']} of its images")
+
+
+def restore_schedulers(model: nn.Module) -> None:
+    """Restore the schedulers; called again after `setup`, for those that a plugin makes there."""
+    engine = model._engine
+    for scheduler, saved in zip(model.schedulers, engine.saved_schedulers, strict=False):
+        restore_scheduler(scheduler, saved, engine.progress["epoch"] - model.opt.epoch_count)
+
+
+def restore_weights(model: nn.Module) -> dict[str, Any]:
+    """Restore networks, optimizers and pools from the last save; returns what else it holds."""
+    path = state_file(model)
+    alone = "--epoch TAG --epoch_count N loads the networks alone"
+    try:
+        state = from_main(lambda: checkpoint.load(path))
+    except UsageError as error:
+        raise UsageError(f"{error}; {alone}") from error
+    try:
+        for name, net in networks(model).items():
+            load_network(net, state["networks"][name], path)
+        _restore_average(model, state, path)
+        for name, optimizer in optimizers(model).items():
+            groups = optimizer.state_dict()["param_groups"]  # rates and betas are those of the options now
+            optimizer.load_state_dict({"state": state["optimizers"][name]["state"], "param_groups": groups})
+            align_state(optimizer)
+        if late := set(state["optimizers"]) - set(optimizers(model)):
+            notice("late", f"the state of {', '.join(sorted(late))} is not restored: the model makes it only later")
+        processes = [state, *state.get("other_processes", ())]
+        for key, pool in pools(model).items():
+            pool.images = [x.to(model.device) for x in processes[rank() % len(processes)]["pools"][key]]
+        for name, scaler in model._engine.scalers.items():
+            scaler.load_state_dict(state.get("scalers", {}).get(name, scaler.state_dict()))
+        return {"processes": processes, **{key: state[key] for key in ("metric", "progress", "schedulers")}}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
+                         f"version? If so, {alone}") from error
+
+
+def _restore_average(model: nn.Module, state: dict[str, Any], path: Path) -> None:
+    if not (average := model._engine.average):
+        return
+    average.restart()
+    if state.get("averaged"):
+        average.steps = state["averaged"]
+        with average.in_place():
+            for name in average.names:
+                load_network(networks(model)[name], state["networks"][name + AVERAGE], path)
+
+
+def align_state(optimizer: Optimizer) -> None:
+    """Store an optimizer's state in the memory format of its parameters; fused ones read both in one order."""
+    for parameter, kept in optimizer.state.items():
+        for key, value in kept.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.dim():
+                kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+class Saver:
+    """A save that fails (a full disk, a lost mount) does not end a training: the last good one stays."""
+
+    def __init__(self, save: Callable[[], None], minutes: float):
+        self.save = save
+        self.interval = minutes * 60 if minutes > 0 else float("inf")
+        self.saved = False                 # at least once
+        self.error: OSError | None = None  # of the last attempt
+        self._tried = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the interval is over, or it is time to try again."""
+        return time.monotonic() - self._tried >= (min(self.interval, RETRY) if self.error else self.interval)
+
+    def attempt(self) -> bool:
+        """Save; a failure is reported once and kept in `error`."""
+        try:
+            self.save()
+        except OSError as error:
+            if self.error is None:
+                say(f"warning: the save failed ({error}); the last good one is untouched, the training goes on and "
+                    f"tries again")
+            self.error = error
+        else:
+            if self.error is not None:
+                say("saved again")
+            self.error, self.saved = None, True
+        self._tried = time.monotonic()
+        return self.error is None
+
+    def insist(self, seconds: float, stop: Callable[[], object] = lambda: False) -> None:
+        """Save, retrying for this long or until `stop`; raises UsageError if it can't be done."""
+        end = time.monotonic() + seconds
+        while not self.attempt():
+            if time.monotonic() >= end or stop():
+                raise UsageError(f"what was trained since the last good save is lost, it can't be saved: {self.error}")
+            time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))

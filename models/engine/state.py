@@ -1,0 +1,73 @@
+"""What drives a model remembers here, on the one attribute `_engine`: all other names are the plugin's."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.engine.average import WeightAverage
+from util.errors import UsageError
+from util.image_pool import ImagePool
+
+
+class MicroBatch(NamedTuple):
+    """Which part of a step a batch is, with --accumulate; without, it is the whole step."""
+
+    first: bool = True
+    share: float = 1.0   # of the step's images in this process
+    last: bool = True
+
+
+@dataclass
+class EngineState:
+    """The state of one model."""
+
+    planned_images: int = 0                          # of the whole run, for --compile auto
+    planned_size: tuple[int, int] | None = None      # (width, height) if all images share one size
+    paired: bool = False                             # whether real_X is the truth of fake_X
+    part: MicroBatch = field(default_factory=MicroBatch)
+    minimizing: bool = False                         # inside `minimize`
+    guarded: bool = False                            # a Guard is active around all steps
+    scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
+    average: WeightAverage | None = None             # with --ema
+    compiled: bool = False                           # whether networks are
+    one_core: bool = False                           # whether the input is best translated on one core
+    progress: dict[str, Any] = field(default_factory=dict)               # of the run that was resumed
+    saved_schedulers: list[dict[str, Any]] = field(default_factory=list)
+
+
+def networks(model: nn.Module) -> dict[str, nn.Module]:
+    """Name -> network: those that a plugin lists in `model_names`, then every other attribute `net*`."""
+    found: dict[str, nn.Module] = {}
+    for name in [*model.model_names, *(n[3:] for n in model._modules if n.startswith("net"))]:
+        net = getattr(model, f"net{name}", None)
+        if net is None:
+            raise UsageError(f"{type(model).__name__} lists the network '{name}' but has no attribute net{name}")
+        if net not in found.values():
+            found[name] = net
+    return found
+
+
+def optimizers(model: nn.Module) -> dict[str, Optimizer]:
+    """Attribute name, or index in the list `optimizers` -> optimizer, each once."""
+    named = {key: value for key, value in vars(model).items() if isinstance(value, Optimizer)}
+    listed = {str(i): value for i, value in enumerate(model.optimizers) if value not in named.values()}
+    return {**named, **listed}
+
+
+def pools(model: nn.Module) -> dict[str, ImagePool]:
+    """Attribute name -> history of images."""
+    return {key: value for key, value in vars(model).items() if isinstance(value, ImagePool)}
+
+
+def losses(model: nn.Module) -> dict[str, Tensor]:
+    """The last value of each loss, on the device: reading it does not wait for the step."""
+    values = {name: getattr(model, f"loss_{name}") for name in model.loss_names if hasattr(model, f"loss_{name}")}
+    return {name: torch.as_tensor(value, device=model.device).detach() for name, value in values.items()}
+
+
+def learning_rate(model: nn.Module) -> float:
+    """The rate of the first optimizer, 0 without any."""
+    return next((optimizer.param_groups[0]["lr"] for optimizer in optimizers(model).values()), 0.0)

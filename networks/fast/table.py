@@ -1,0 +1,135 @@
+"""Which module is replaced by which, where, why, and what shows it: read this first, delete rows from here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from networks.fast import convolutions, layers
+from networks.fast.sync_batch_norm import SyncBatchNorm2d
+from networks.fast.winograd import KERNELS
+from networks.unet import UnetSkipConnectionBlock
+from util.errors import unknown
+
+MANY_WEIGHTS = 2 ** 19  # of a convolution: reading them takes the time
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How networks run on this machine."""
+
+    device: torch.device
+    precision: torch.dtype | None = None    # of autocast; None: the type of weights and images
+    compiled: bool = False
+    channels_last_weights: bool = False     # besides the images
+    recompute: bool = False                 # activations, in the backward pass, instead of keeping them
+    processes: int = 1
+    without: frozenset[str] = field(default_factory=frozenset)  # names of rows
+
+
+Condition = Callable[[nn.Module, Choices], bool]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Modules that are exactly a key of `replaces` become its value where `where` holds; they keep all they hold."""
+
+    name: str
+    replaces: dict[type[nn.Module], type[nn.Module]]
+    where: Condition
+    because: str
+    shown_by: str         # the command that prints what it is worth
+    torch: str = "2.15"   # the newest version it was measured or found necessary with
+    bound: float = 1e-4   # of the difference to plain outputs and gradients in float32, relative to the largest
+
+
+def _always(module: nn.Module, choices: Choices) -> bool:
+    return True
+
+
+def _on_cpu(module: nn.Module, choices: Choices) -> bool:
+    return choices.device.type == "cpu"
+
+
+def _ordinary(conv: nn.Module, choices: Choices) -> bool:
+    return (choices.device.type == "cpu" and conv.groups == 1 and conv.dilation == (1, 1)
+            and conv.padding_mode == "zeros" and not isinstance(conv.padding, str))
+
+
+def _many_weights(conv: nn.Module, choices: Choices) -> bool:
+    return _ordinary(conv, choices) and conv.weight.numel() >= MANY_WEIGHTS
+
+
+def _winograd(conv: nn.Module, choices: Choices) -> bool:
+    square = conv.kernel_size[0] == conv.kernel_size[1] and conv.kernel_size[0] in KERNELS
+    return _many_weights(conv, choices) and choices.precision is None and square and conv.stride == (1, 1)
+
+
+def _to_few_channels(conv: nn.Module, choices: Choices) -> bool:
+    return _ordinary(conv, choices) and conv.out_channels <= 4 and conv.stride == (1, 1) and conv.padding == (0, 0)
+
+
+STEP = "benchmarks/step.py {} --without {}"
+# Of the rows that apply to one module, the first replaces it.
+TABLE = (
+    Row("sync_batch_norm", {nn.BatchNorm2d: SyncBatchNorm2d},
+        lambda norm, choices: choices.processes > 1 and norm.affine and norm.track_running_stats,
+        "the statistics are those of all processes", "tests/test_distributed.py"),
+    Row("instance_norm", {nn.InstanceNorm2d: layers.InstanceNorm2d}, _always,
+        "torch's gradient on a CPU is wrong for channels-last; compiled, the formula fuses", "tests/test_fast.py"),
+    Row("tanh", {nn.Tanh: layers.Tanh}, _always,
+        "in bf16 saturated colours have no gradient", "benchmarks/precision.py FACADES --scorer SCRIPT"),
+    Row("reflection_pad", {nn.ReflectionPad2d: layers.ReflectionPad2d}, _always,
+        "autocast pads in float32; compiled, slices fuse", STEP.format("cycle_gan", "reflection_pad")),
+    Row("winograd", {nn.Conv2d: convolutions.Winograd}, _winograd,
+        "a quarter of the multiplications", STEP.format("cycle_gan", "winograd"), bound=1e-3),
+    Row("few_positions",
+        {nn.Conv2d: convolutions.FewPositions, nn.ConvTranspose2d: convolutions.FewPositionsTransposed}, _many_weights,
+        "a convolution reorders its weights before it reads them", STEP.format("pix2pix", "few_positions")),
+    Row("few_channels", {nn.Conv2d: convolutions.ToFewChannels}, _to_few_channels,
+        "the kernels for few output channels are slow", STEP.format("cycle_gan", "few_channels")),
+    Row("skip", {UnetSkipConnectionBlock: layers.ChannelsLastSkip}, _on_cpu,
+        "mixed memory formats send norms and ReLU down a slow path", STEP.format("pix2pix", "skip")),
+    Row("channels_last", {}, lambda net, choices: choices.device.type == "cuda" or (
+        choices.device.type == "cpu" and gradients_survive_channels_last(net, choices)),
+        "convolutions are quicker on images with the channels innermost", STEP.format("cycle_gan", "channels_last")),
+)
+NAMES = tuple(row.name for row in TABLE)
+PLAIN = {ours: theirs for row in TABLE for theirs, ours in row.replaces.items()}
+
+
+def check_names(names: list[str]) -> frozenset[str]:
+    """The names as a set; raises UsageError for one that is no row."""
+    for name in names:
+        if name not in NAMES:
+            raise unknown("row of --without", name, NAMES)
+    return frozenset(names)
+
+
+def rows(choices: Choices) -> list[Row]:
+    """The rows in use."""
+    return [row for row in TABLE if row.name not in choices.without]
+
+
+def replacement(module: nn.Module, choices: Choices) -> type[nn.Module] | None:
+    """What the class of a module becomes, None if it stays."""
+    kind = type(module)
+    return next((row.replaces[kind] for row in rows(choices) if kind in row.replaces and row.where(module, choices)),
+                None)
+
+
+def is_channels_last(net: nn.Module, choices: Choices) -> bool:
+    """Whether the images that enter a network are stored channels-last."""
+    return any(row.name == "channels_last" and row.where(net, choices) for row in rows(choices))
+
+
+def gradients_survive_channels_last(net: nn.Module, choices: Choices) -> bool:
+    """Whether no module of a network meets torch's instance norm, whose gradient on a CPU is wrong for channels-last.
+
+    Modules that are neither torch's nor ours may call it; one that tracks statistics is not replaced.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.InstanceNorm2d)]
+    return (all(type(m).__module__.startswith(("torch.", "networks.")) for m in net.modules())
+            and not any(norm.track_running_stats for norm in norms)
+            and not (norms and "instance_norm" in choices.without))

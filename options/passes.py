@@ -1,0 +1,96 @@
+"""How a command line is understood: config file, recorded run, plugins, final pass."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import data
+import models
+from options.config_file import read_config
+from options.parser import Parser
+from options.record import read_record, run_name
+from util.errors import UsageError
+from util.notices import notice
+from util.plugins import plugin_names, use_plugin_dir
+
+if TYPE_CHECKING:
+    from options.base_options import BaseOptions
+
+
+class Passes:
+    """Each pass learns from the options known so far which further ones there are; call them in the order below.
+
+    Precedence: command line > --config > the run's record > dataset > model > base.
+    """
+
+    def __init__(self, options: "BaseOptions", argv: list[str]):
+        self.options, self.argv = options, argv
+        self.parser = Parser(argv)
+        options.initialize(self.parser)
+        self.config: dict[str, Any] = {}   # of --config
+        self.values: dict[str, Any] = {}   # of the record
+        self.record: dict[str, dict] = {}
+        self.model = ""
+
+    def so_far(self) -> argparse.Namespace:
+        """The options as known now."""
+        self.parser.argv = self.parser.tokens({**self.values, **self.config}) + self.argv
+        return self.parser.parse_known_args()[0]
+
+    def config_file(self) -> None:
+        """Read --config."""
+        self.config.update(read_config(self.so_far().config))
+
+    def recorded_run(self) -> None:
+        """Read the record of --name; with --suffix the name may depend on options that are not known yet."""
+        first = self.so_far()
+        self.record = {} if first.suffix else read_record(first.checkpoints_dir, first.name)
+        self.values.update(self.options.from_record(first, self.record, None))
+        if not Path(self.values.get("plugin_dir") or ".").is_dir():
+            notice("plugins", f"--plugin_dir {self.values['plugin_dir']} of run {first.name} no longer exists")
+            self.values["plugin_dir"] = self.record["options"]["plugin_dir"] = None
+
+    def plugins(self) -> None:
+        """Add the options of the model and the dataset, and read what the record says of them."""
+        first, is_train = self.so_far(), self.options.is_train
+        use_plugin_dir(first.plugin_dir, "models", "data", "util.metrics")
+        self.model = first.model
+        trained = None if is_train else import_recorded_model(self.record)
+        if self.model == "test" and trained is not None and not trained.one_sided:
+            self.model = self.record["options"]["model"]
+            notice("one-sided", f"run {first.name} is translated by its own --model {self.model}")
+        base = {action.dest for action in self.parser._actions}
+        model = models.find_model_using_name(self.model)
+        self.parser = model.modify_commandline_options(self.parser, is_train) or self.parser
+        dataset = data.find_dataset_using_name(self.so_far().dataset_mode)
+        self.parser = dataset.modify_commandline_options(self.parser, is_train) or self.parser
+        if first.suffix:
+            self.record = read_record(first.checkpoints_dir, run_name(self.so_far()))
+        if not {"-h", "--help"} & set(self.argv):
+            added = {action.dest for action in self.parser._actions} - base
+            self.values.update(self.options.from_record(self.so_far(), self.record, added))
+
+    def final(self) -> tuple[argparse.Namespace, dict[str, dict]]:
+        """Parse strictly; returns the options and the run's record."""
+        place = self.so_far().config
+        for key in self.config:
+            if self.parser.option_for(key) is None:
+                self.parser.refuse(f"--{key}", place)
+        for dest, package, kind in (("model", "models", "model"), ("dataset_mode", "data", "dataset")):
+            self.parser.option_for(dest).help = f"{', '.join(plugin_names(package, kind))}, or package.module:Class"
+        self.parser.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS,
+                                 help="list the options of this model and dataset")
+        opt = self.parser.parse_args()
+        opt.name, opt.model = run_name(opt), self.model
+        return opt, self.record
+
+
+def import_recorded_model(record: dict[str, dict]) -> type[models.BaseModel] | None:
+    """Import the model of a run: its file may register the generator that --model test must build."""
+    name = record.get("options", {}).get("model")
+    if name:
+        try:
+            return models.find_model_using_name(name)
+        except (UsageError, ImportError) as error:
+            notice("recorded model", f"the run was trained with --model {name}, which is not available ({error})")
+    return None
