@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data import create_dataset, create_validation_dataset
 from data.loading.loader import Loader
 from data.transforms import trained_size
@@ -29,7 +27,7 @@ from util.distributed import broadcast, from_main, is_main, joined, rank, world_
 from util.errors import UsageError
 from util.files import remove_unfinished
 from util.memory import explained, keep_freed_memory, peak
-from util.notices import fresh, notice, tell
+from util.notices import Bar, fresh, notice, tell
 from util.progress import Progress
 from util.run_files import checkpoint_tag, move_aside
 from util.seed import derive, seed_all
@@ -58,13 +56,13 @@ def train(opt: Namespace) -> BaseModel:
             held_out = create_validation_dataset(opt, loader.dataset)
             if opt.patience and not held_out:
                 raise UsageError("--patience counts validations, and there are none")
-            validation = held_out and Validation(opt, model, held_out)
+            validation = Validation(opt, model, held_out) if held_out else None
             from_main(lambda: prepare_folder(opt, model))  # only now: a refusal above moves no earlier run
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
                  f"process {os.getpid()}{others}, {model.save_dir}")
             done = (progress.epoch - 1) * len(loader) + progress.iters
-            with tqdm(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
+            with Bar(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
                     closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:
                 Training(opt, loader, model, progress, bar, sinks, validation, lambda: record(opt, model)).run()
             tell(f"memory: {peak()}")
@@ -79,8 +77,9 @@ def make_model(opt: Namespace, loader: Loader) -> BaseModel:
     engine = model._engine
     engine.paired, engine.planned_size = loader.dataset.paired, trained_size(opt)
     engine.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
-    for net in networks(model).values() if engine.planned_size else ():
-        check_size(net, *engine.planned_size)
+    if size := engine.planned_size:
+        for net in networks(model).values():
+            check_size(net, *size)
     return model
 
 

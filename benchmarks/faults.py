@@ -490,13 +490,13 @@ def second_run(lab: Lab) -> int:
 
 @fault
 def stall(lab: Lab) -> int:
-    """No step ends: where all threads stand is written down."""
+    """No step ends: the stacks of all threads are written down."""
     run = lab.start("--num_threads", 2, "--stall_minutes", 0.02, "--worker_timeout", 5)
     run.wait_for(LOG.pattern)
     for worker in run.workers():
         os.kill(worker, signal.SIGSTOP)
     lab.same(run.end())
-    run.warned("no step has ended for 0.02 minutes; where all threads stand is in checkpoints/")
+    run.warned("no step has ended for 0.02 minutes; the stacks of all threads are in checkpoints/")
     text = (run.state.parent / "stalled.txt").read_text()
     expect("Current thread" in text and "train.py" in text, "no stacks were written")
     return 0

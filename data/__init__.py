@@ -7,7 +7,7 @@ from data.base_dataset import BaseDataset
 from data.loading.loader import Loader
 from util.errors import UsageError, one_line
 from util.notices import tell
-from util.plugins import find_class
+from util.plugins import find_class, use_plugin_dir
 from util.seed import seeded
 
 
@@ -18,6 +18,7 @@ def find_dataset_using_name(dataset_name: str) -> type[BaseDataset]:
 
 def create_dataset(opt) -> Loader:
     """A loader over the dataset that `opt.dataset_mode` names."""
+    use_plugin_dir(getattr(opt, "plugin_dir", None), "data")
     return Loader(find_dataset_using_name(opt.dataset_mode)(opt), opt)
 
 

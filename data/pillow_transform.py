@@ -1,6 +1,7 @@
 """Resize, crop, flip and scale as dataset plugins of the reference call it: on Pillow images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ def get_params(opt, size: tuple[int, int]) -> dict:
     return {"crop_pos": geometry.crop[:2] if geometry.crop else (0, 0), "flip": geometry.flip}
 
 
-def get_transform(opt, params: dict | None = None, grayscale: bool = False, method: int = Image.Resampling.BICUBIC,
+def get_transform(opt, params: dict | None = None, grayscale: bool = False, method: Any = Image.Resampling.BICUBIC,
                   convert: bool = True) -> "Transform":
     """From a Pillow image to a (C, H, W) tensor in [-1, 1], or to an image again without `convert`."""
     return Transform(opt, params, grayscale, method, convert)
@@ -31,7 +32,7 @@ class Transform:
     opt: object
     params: dict | None
     grayscale: bool
-    method: Image.Resampling
+    method: Any
     convert: bool
 
     def __call__(self, image: Image.Image) -> torch.Tensor | Image.Image:

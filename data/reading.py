@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -58,7 +59,7 @@ def _read_tiff(path: str, channels: int | None) -> np.ndarray | None:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page: Any = file.pages[0]
         samples, single = page.samplesperpixel, len(file.pages) == 1
         kept = page.dtype == np.uint8 and samples <= 4 and (samples, channels) != (2, 2)
         ordinary = page.bitspersample == 1 or kept

@@ -16,7 +16,7 @@ Size = int | tuple[int, int]
 
 def width_height(size: Size) -> tuple[int, int]:
     """(width, height) of an option that is one number or two."""
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,8 @@ def resize(array: np.ndarray, size: tuple[int, int], method: int = Image.Resampl
     if array.dtype == np.uint8 and array.shape[2] in (1, 3):
         image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).resize(size, method)
         return np.asarray(image).reshape(size[1], size[0], -1)
-    planes = [np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, method))
-              for plane in np.moveaxis(array, 2, 0)]
-    stacked = np.stack(planes, axis=2)
+    stacked = np.stack([np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, method))
+                        for plane in np.moveaxis(array, 2, 0)], axis=2)
     if array.dtype == np.float32:
         return stacked
     return np.rint(stacked).clip(0, np.iinfo(array.dtype).max).astype(array.dtype)

@@ -4,7 +4,7 @@ import inspect
 
 from models.base_model import BaseModel
 from util.errors import UsageError
-from util.plugins import find_class
+from util.plugins import find_class, use_plugin_dir
 
 OUR_MODELS = {f"models.{name}_model" for name in ("pix2pix", "cycle_gan", "colorization", "template")}
 
@@ -18,6 +18,7 @@ def find_model_using_name(model_name: str) -> type[BaseModel]:
 
 def create_model(opt) -> BaseModel:
     """Build the model that `opt.model` names."""
+    use_plugin_dir(getattr(opt, "plugin_dir", None), "models", "util.metrics")
     return find_model_using_name(opt.model)(opt)
 
 

@@ -32,6 +32,8 @@ class BaseModel(nn.Module, ABC):
     found both ways counts once. What drives the model keeps its state in `_engine`; other names are free.
     """
 
+    real_A: Any         # (N, C, H, W), or None if the input has none
+    real_B: Any
     one_sided = True    # whether --model test can replace it: it translates ordinary images
     capturable = False  # True if a step depends on nothing but its input tensors, so it can be replayed; not inherited
 
@@ -92,7 +94,8 @@ class BaseModel(nn.Module, ABC):
             if name not in self.loss_names:
                 self.loss_names.append(name)
             setattr(self, f"loss_{name}", value.detach())
-        return sum(terms.values())
+        total: Any = sum(terms.values())
+        return total
 
     def minimize(self, name: str, loss: Tensor) -> None:
         """Take one step of `optimizer_<name>` on `loss`; with --accumulate, on the mean over batches.

@@ -47,13 +47,17 @@ def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0
         raise unknown("initialisation", init_type, INIT_TYPES)
     for module in net.modules():
         kind = type(module).__name__
-        if ("Conv" in kind or "Linear" in kind) and getattr(module, "weight", None) is not None:
-            INIT_TYPES[init_type](module.weight.data, init_gain)
-            if getattr(module, "bias", None) is not None:
-                init.constant_(module.bias.data, 0.0)
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if weight is None:
+            continue
+        if "Conv" in kind or "Linear" in kind:
+            INIT_TYPES[init_type](weight.data, init_gain)
         elif "BatchNorm2d" in kind:
-            init.normal_(module.weight.data, 1.0, init_gain)
-            init.constant_(module.bias.data, 0.0)
+            init.normal_(weight.data, 1.0, init_gain)
+        else:
+            continue
+        if bias is not None:
+            init.constant_(bias.data, 0.0)
 
 
 def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02, gpu_ids: Sequence = ()) -> nn.Module:

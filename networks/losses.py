@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ def cal_gradient_penalty(
     if real_data.shape != fake_data.shape:
         raise UsageError(f"the gradient penalty needs real and generated images of one size, not "
                          f"{tuple(real_data.shape)} and {tuple(fake_data.shape)}; use --preprocess resize_and_crop")
-    share = {"real": 1.0, "fake": 0.0}.get(type)
+    share: Any = {"real": 1.0, "fake": 0.0}.get(type)
     if share is None:
         share = torch.rand(len(real_data), 1, 1, 1, device=device, dtype=real_data.dtype)
     points = (share * real_data + (1 - share) * fake_data).detach().requires_grad_(True)

@@ -1,6 +1,7 @@
 """The U-Net generator of pix2pix (Isola et al. 2017, 6.1.1), built from the innermost block outwards."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,7 @@ class UnetSkipConnectionBlock(nn.Module):
         bias = needs_bias(norm_layer)
         down = nn.Conv2d(outer_nc if input_nc is None else input_nc, inner_nc, 4, 2, 1, bias=bias)
         up = nn.ConvTranspose2d(inner_nc if innermost else 2 * inner_nc, outer_nc, 4, 2, 1, bias=outermost or bias)
+        layers: list[Any]
         if outermost:
             layers = [down, submodule, nn.ReLU(True), up, nn.Tanh()]
         elif innermost:

@@ -56,8 +56,8 @@ class Parser(OneLineParser):
         hint = did_you_mean(word, known) if word.startswith("-") else ""
         raise UsageError(f"unknown option '{word}' for {place}.{hint} --help lists all of them")
 
-    def option_for(self, dest: str) -> argparse.Action | None:
-        """The option that sets this attribute."""
+    def option_for(self, dest: str) -> Any:
+        """The option that sets this attribute, None if there is none."""
         return next((action for action in self._actions if action.dest == dest and action.option_strings), None)
 
     def tokens(self, values: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ class Passes:
 
     def __init__(self, options: "BaseOptions", argv: list[str]):
         self.options, self.argv = options, argv
-        self.parser = Parser(argv)
+        self.parser: Any = Parser(argv)
         options.initialize(self.parser)
         self.config: dict[str, Any] = {}   # of --config
         self.values: dict[str, Any] = {}   # of the record

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and paths that stay where they belong."""
+"""Files that are complete or absent, and paths that stay where they belong."""
 
 import json
 import os
@@ -16,15 +16,16 @@ UNFINISHED = re.compile(r"\.\d+-\d+\.tmp")
 
 @contextmanager
 def atomic(path: str | Path, mode: str = "w", lasting: bool = True) -> Iterator[IO]:
-    """Open a file beside `path` that takes its place when the block ends, so a reader sees the old one or the new.
+    """Open a file next to `path` that replaces it when the block ends, so a reader sees the old one or the new one.
 
-    A lasting one is on the disk by then, also if the machine dies.
+    A `lasting` one is on the disk by then, even if the machine dies.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")  # short: the name may be as long as allowed
+    beside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")  # short: names have a limit
     try:
-        with open(beside, mode, **({} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"})) as file:
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "surrogateescape")
+        with open(beside, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             if lasting:
@@ -35,7 +36,7 @@ def atomic(path: str | Path, mode: str = "w", lasting: bool = True) -> Iterator[
 
 
 def read_json(path: Path, parse: Callable[[Any], dict], remedy: str) -> dict:
-    """What `parse` makes of a file of ours, {} without one; raises UsageError with the remedy for a damaged one."""
+    """`parse(content)` of a JSON file, {} without one; raises UsageError with the remedy if it is damaged."""
     if not path.exists():
         return {}
     try:
@@ -45,14 +46,14 @@ def read_json(path: Path, parse: Callable[[Any], dict], remedy: str) -> dict:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what a killed process left of files it was writing in a folder."""
+    """Remove the unfinished files that a killed process left in a folder."""
     for path in Path(folder).glob("*.tmp"):
         if UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def inside(folder: str | Path, name: str, what: str) -> Path:
-    """`folder/name`; raises UsageError when that is not below the folder."""
+    """`folder/name`; raises UsageError if that is not below the folder."""
     folder = Path(folder)
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():

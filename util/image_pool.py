@@ -2,6 +2,7 @@
 
 import random
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +20,11 @@ class ImagePool:
     def __init__(self, pool_size: int):
         self.pool_size = pool_size
         self._list: list[Tensor] = []
-        self._tensor: Tensor | None = None   # (pool_size, C, H, W), instead of the list
-        self._choices: Tensor | None = None  # (n, 3): slot, take the stored image, leave the new one
+        self._tensor: Any = None             # (pool_size, C, H, W), instead of the list
+        self._choices: Any = None            # (n, 3): slot, take the stored image, leave the new one
         self._count = 0                      # images in the tensor
         self._planned = False
-        self._shape: torch.Size | None = None  # of the images of the last query
+        self._shape: Any = None              # of the images of the last query
         self.last_query = 0                  # when, in nanoseconds
 
     @property

@@ -15,6 +15,12 @@ from util import distributed
 _seen: dict[str, str] = {}  # kind -> notice; in a data worker, those that `collect` has not fetched have a text
 
 
+class Bar(tqdm):
+    """A progress bar that leaves no thread behind; off if the output is no terminal."""
+
+    monitor_interval = 0
+
+
 @contextmanager
 def fresh() -> Iterator[None]:
     """Inside the block every notice comes again, once: a run says what it has to, also the second in a process."""

@@ -34,7 +34,7 @@ def use_plugin_dir(folder: str | None, *packages: str) -> None:
         raise UsageError(f"--plugin_dir {folder} is not a folder")
     for package in packages:
         module = importlib.import_module(package)
-        own = str(Path(module.__file__).parent)
+        own = str(Path(module.__file__ or "").parent)
         module.__path__[:] = [*([str(Path(folder).resolve())] if folder else []), own]
         for name in [name for name in sys.modules if name.rpartition(".")[0] == package]:
             place = Path(getattr(sys.modules[name], "__file__", None) or own)
@@ -83,8 +83,9 @@ def import_plugin(module_name: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except (ImportError, SyntaxError, TypeError, ValueError) as error:
-        if place := MOVED.get(getattr(error, "name", None) or ""):
-            raise UsageError(f"'{name}' imports {error.name}, which is now {place} and not part of the plugin contract "
+        missing = getattr(error, "name", None) or ""
+        if place := MOVED.get(missing):
+            raise UsageError(f"'{name}' imports {missing}, which is now {place} and not part of the plugin contract "
                              f"(docs/model_plugin.md)") from error
         raise UsageError(f"'{name}' can't be imported: {error}; is a library missing, or its folder not on "
                          f"PYTHONPATH?") from error

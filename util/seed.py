@@ -25,7 +25,8 @@ def seed_all(seed: int) -> None:
 
 def random_states() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's generators, as plain values and tensors."""
-    name, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    name, keys, *rest = state
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest), "torch": torch.get_rng_state(),
             "cuda": cuda}

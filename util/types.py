@@ -1,89 +1,41 @@
-"""Types of option values; a word that does not fit is told what would."""
+"""Types of option values; a word that does not fit is answered with what would."""
 
 import argparse
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 
-def described(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Where the type raises ValueError, tell its docstring, in one line of argparse."""
-    @functools.wraps(convert)
-    def told(word: str) -> Any:
+def described(what: str, convert: Callable[[str], Any], holds: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """A type for argparse: `convert(word)`, unless that raises ValueError or `holds` is false of it."""
+    def parse(word: str) -> Any:
         try:
-            return convert(word)
+            value = convert(word)
         except ValueError:
-            what = convert.__doc__[0].lower() + convert.__doc__[1:].rstrip(".")
-            raise argparse.ArgumentTypeError(f"'{word}' is not {what}") from None
-    return told
+            value = None
+        if value is None or not holds(value):
+            raise argparse.ArgumentTypeError(f"'{word}' is not {what}")
+        return value
+    return parse
 
 
-@described
-def positive(word: str) -> int:
-    """A whole number from 1."""
-    if int(word) < 1:
-        raise ValueError(word)
-    return int(word)
+def _sides(word: str) -> int | tuple[int, ...]:
+    sides = tuple(int(part) for part in word.lower().split("x"))
+    return sides[0] if len(set(sides)) == 1 and len(sides) < 3 else sides
 
 
-@described
-def natural(word: str) -> int:
-    """A whole number from 0."""
-    if int(word) < 0:
-        raise ValueError(word)
-    return int(word)
-
-
-@described
-def seed(word: str) -> int:
-    """A whole number from 0 to 4294967295."""  # 32 bits, what all generators take
-    if not 0 <= int(word) < 2 ** 32:
-        raise ValueError(word)
-    return int(word)
-
-
-@described
-def not_negative(word: str) -> float:
-    """A finite number from 0."""
-    if not 0 <= float(word) < math.inf:
-        raise ValueError(word)
-    return float(word)
-
-
-@described
-def fraction(word: str) -> float:
-    """A number from 0 to below 1."""
-    if not 0 <= float(word) < 1:
-        raise ValueError(word)
-    return float(word)
-
-
-@described
-def ratio(word: str) -> float:
-    """A number from a hundredth to a hundred."""
-    if not 0.01 <= float(word) <= 100:
-        raise ValueError(word)
-    return float(word)
-
-
-@described
-def number_or_inf(word: str) -> float:
-    """A whole number from 1, or inf."""
-    if word != "inf" and int(word) < 1:
-        raise ValueError(word)
-    return float("inf") if word == "inf" else int(word)
-
-
-@described
-def size(word: str) -> int | tuple[int, int]:
-    """A size: one number for a square, or WIDTHxHEIGHT."""
-    numbers = [int(part) for part in word.lower().split("x")]
-    if len(numbers) > 2 or min(numbers) < 1:
-        raise ValueError(word)
-    return numbers[0] if len(set(numbers)) == 1 else (numbers[0], numbers[1])
+positive = described("a whole number from 1", int, lambda n: n >= 1)
+natural = described("a whole number from 0", int, lambda n: n >= 0)
+seed = described("a whole number from 0 to 4294967295", int, lambda n: 0 <= n < 2 ** 32)  # all generators take it
+not_negative = described("a finite number from 0", float, lambda x: 0 <= x < math.inf)
+fraction = described("a number from 0 to below 1", float, lambda x: 0 <= x < 1)
+ratio = described("a number from a hundredth to a hundred", float, lambda x: 0.01 <= x <= 100)
+number_or_inf = described("a whole number from 1, or inf", lambda word: math.inf if word == "inf" else int(word),
+                          lambda n: n >= 1)
+size = described("a size: one number for a square, or WIDTHxHEIGHT", _sides,
+                 lambda s: s >= 1 if isinstance(s, int) else len(s) == 2 and min(s) >= 1)
 
 
 def words(text: str) -> list[str]:
-    """Words with commas between them."""
+    """Words separated by commas."""
     return [word for word in text.split(",") if word]

@@ -84,7 +84,7 @@ class _Files(torch.utils.data.Dataset):
         except ImageError as error:
             return error
         finally:
-            worker_status.done()
+            worker_status.reads("")
 
 
 def _one(facts: list[Facts | ImageError]) -> tuple[Facts | ImageError, int]:

@@ -62,7 +62,7 @@ class Samples(Dataset):
             except UsageError as error:
                 return Sample(None, unusable, error)
             finally:
-                worker_status.done()
+                worker_status.reads("")
         return Sample(None, unusable, unusable[0] if self.draws > 1 else None)
 
     def _read(self, index: int, seed: int) -> dict[str, Any]:

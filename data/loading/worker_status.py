@@ -1,4 +1,4 @@
-"""What each data worker is reading, on a board in shared memory: the file to name when one dies or hangs."""
+"""What each data worker is reading, on a board in shared memory: the file to report if one dies or hangs."""
 
 import json
 import os
@@ -12,17 +12,13 @@ from util.errors import ImageError
 LENGTH = 4096  # bytes of a row
 LONGEST = 300  # characters of a name, each at most 12 bytes in JSON
 
-_row: torch.Tensor | None = None  # of this process; none in the main one
-_banned: frozenset[str] = frozenset()
-
-
 @dataclass(frozen=True)
 class WorkerStatus:
     """A worker's process, and the file it reads: the name of a sample where no file is known, nothing between two."""
 
     pid: int
     file: str
-    since: float = 0.0  # on the clock of time.monotonic, which is one for all processes
+    since: float = 0.0  # by time.monotonic, which all processes share
 
 
 def new_board(workers: int) -> torch.Tensor:
@@ -42,23 +38,27 @@ def _parsed(row: torch.Tensor) -> WorkerStatus | None:
         return None
 
 
+class _Here:
+    """This process: its row, None in the main process, and the files that it refuses."""
+
+    row: torch.Tensor | None = None
+    banned: frozenset[str] = frozenset()
+
+
+_here = _Here()
+
+
 def take_row(board: torch.Tensor, worker: int, banned: frozenset[str]) -> None:
-    """From here on this process writes on its row, and `reads` refuses what is banned."""
-    global _row, _banned
-    _row, _banned = board[worker], banned
-    done()
+    """From now on this process writes to its row, and `reads` refuses banned files."""
+    _here.row, _here.banned = board[worker], banned
+    reads("")
 
 
 def reads(file: str) -> None:
-    """This is being read; raises ImageError when it is banned."""
-    if file[-LONGEST:] in _banned:
+    """Note the file being read, "" for none; raises ImageError if it is banned."""
+    if file[-LONGEST:] in _here.banned:
         raise ImageError(file, "a data worker died or hung on it, twice")
-    if _row is not None:
+    if _here.row is not None:
         status = {"pid": os.getpid(), "file": file[-LONGEST:], "since": time.monotonic()}
         text = json.dumps(status).encode() + b"\0"
-        _row[:len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-
-
-def done() -> None:
-    """The sample is there."""
-    reads("")
+        _here.row[:len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)

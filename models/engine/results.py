@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from models.base_model import BaseModel
 from models.engine.translation import translated
@@ -23,7 +22,7 @@ from util.html import HTML
 from util.images import ValueRange, is_image_file, save_exact, save_image, stretched, tensor2im
 from util.metrics.report import table, write_metrics
 from util.metrics.scores import Scores
-from util.notices import say, tell
+from util.notices import Bar, say, tell
 from util.run_files import checkpoint_tag
 
 Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
@@ -66,8 +65,8 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
     writing: deque[Future[dict[str, Row]]] = deque()
     writers = os.cpu_count() or 1
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)  # by the outermost autocast, until it ends
-    with weights_stay_cast, ThreadPoolExecutor(writers) as pool, tqdm(total=len(loader), unit="img",
-                                                                      disable=None if is_main() else True) as bar:
+    with weights_stay_cast, ThreadPoolExecutor(writers) as pool, Bar(total=len(loader), unit="img",
+                                                                     disable=None if is_main() else True) as bar:
         for tested, batch in translated(model, loader):
             names, paths = naming.of_batch(tested, batch), tested.get_image_paths()
             visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value

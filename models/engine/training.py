@@ -138,7 +138,9 @@ class Training:
         if progress.due(opt.print_freq) or (epoch_ends and len(self.loader) < opt.print_freq):
             progress.lap()
             progress.learning_rate = learning_rate(self.model)
-            values = mean_losses(self.model)
+            means = Means()
+            means.add(losses(self.model), share.batch)
+            values = means.read() if world_size() > 1 else self.model.get_current_losses()
             self.sinks.scalars(progress, values)
             if is_main():
                 self.health.observe(self.model, values, progress.total_iters, progress.epoch,
@@ -287,15 +289,6 @@ def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[
     batches = iter(batches)
     while group := list(islice(batches, size)):
         yield group
-
-
-def mean_losses(model: BaseModel) -> dict[str, float]:
-    """The last value of each loss, the mean over all images of all processes; waits for the device."""
-    if world_size() == 1:
-        return model.get_current_losses()
-    means = Means()
-    means.add(losses(model), share.batch)
-    return means.read()
 
 
 def faster_data(opt) -> str:
