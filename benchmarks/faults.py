@@ -333,7 +333,7 @@ def folder_that_cannot_be_written(lab: Lab) -> int:
 
 @fault
 def broken_image(lab: Lab) -> int:
-    """A file of any kind that is no image: another draw takes its place, it is named once, the run goes on."""
+    """A file of any kind that is no image: another draw replaces it, it is named once, the run goes on."""
     good = lab.picture(np.random.default_rng(1), "broken", 0)
     for i in range(1, IMAGES):
         lab.picture(np.random.default_rng(i), "broken", i)
@@ -400,7 +400,7 @@ class PoisonDataset(AlignedDataset):
 
 @fault
 def file_that_kills(lab: Lab) -> int:
-    """A file on which each worker that reads it dies or hangs: named, and another draw takes its place."""
+    """A file on which each worker that reads it dies or hangs: named, and another draw replaces it."""
     action = lab.random.choice(("os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(1000)"))
     (lab.folder / "poison_dataset.py").write_text(POISON.format(action=action))
     run = lab.start("--num_threads", 2, "--worker_timeout", 3, "--dataset_mode", "poison", "--plugin_dir", ".").end()

@@ -1,4 +1,4 @@
-"""Dataset plugins: `data/<name>_dataset.py` defines the dataset `<name>`. Adding the file is the whole registration."""
+"""Dataset plugins: `data/<name>_dataset.py` defines the dataset `<name>`; adding the file registers it."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -23,7 +23,7 @@ def create_dataset(opt) -> Loader:
 
 
 def create_validation_dataset(opt, training: BaseDataset) -> Loader | None:
-    """A loader over images that are not trained on, as test.py would read them; None and one line without any."""
+    """A loader over images that are not trained on, read as by test.py; None, and one line, if there are none."""
     if not (opt.val_freq and opt.metrics):
         return None
     held_out, advice = opt.val_split > 0, "" if opt.val_split else "; --val_split 0.1 holds images of the training out"
@@ -32,19 +32,19 @@ def create_validation_dataset(opt, training: BaseDataset) -> Loader | None:
     try:
         loader = create_dataset(Namespace(**{**vars(opt), **values}))
         if held_out and not loader.dataset.roots:
-            raise UsageError(f"--dataset_mode {opt.dataset_mode} lists its files itself; --val_split can't part them")
+            raise UsageError(f"--dataset_mode {opt.dataset_mode} lists its files itself; --val_split can't divide them")
         if not held_out and are_the_same(loader.dataset, training):
             raise UsageError(f"--dataset_mode {opt.dataset_mode} finds only the images of the training")
-    except Exception as error:  # a dataset of somebody else may raise anything where there is no folder
+    except Exception as error:  # a plugin's dataset may raise anything if a folder is missing
         tell(f"no validation: {one_line(error)}{advice}")
         return None
     return loader
 
 
 def are_the_same(one: BaseDataset, other: BaseDataset) -> bool:
-    """Whether two datasets list images of one folder; where they do not tell folders, whether they begin alike.
+    """Whether two datasets list images of one folder or, if they list no folders, have the same first sample.
 
-    Raises UsageError for samples that do not say what files they are of.
+    Raises UsageError for samples that do not name their files.
     """
     if one.roots:
         return any(Path(mine).is_relative_to(root) for root in one.roots for mine in other.roots)

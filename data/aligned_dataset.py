@@ -10,7 +10,7 @@ from util.errors import ImageError, UsageError
 
 
 class AlignedDataset(BaseDataset):
-    """Each sample is a pair; resize, crop and flip are the same for both images."""
+    """Each sample is a pair; resize, crop and flip are the same for both."""
 
     paired = True
 
@@ -37,7 +37,7 @@ class AlignedDataset(BaseDataset):
                 "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B}
 
     def read_pair(self, path_A: str, path_B: str) -> list[np.ndarray]:
-        """Both images (H, W, C), resized; raises ImageError where they are no pair."""
+        """Both images (H, W, C), resized; raises ImageError if they are no pair."""
         image_A = self.read("A", path_A)
         one_read = self.strips and self.channels["A"] == self.channels["B"]
         image_B = image_A if one_read else self.read("B", path_B)
@@ -53,7 +53,7 @@ class AlignedDataset(BaseDataset):
 
 
 def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: list[str]) -> list[tuple[str, str]]:
-    """Files of the same name below their folder, whatever the ending; raises UsageError for one without a partner."""
+    """Files of equal stem below their folder, with any extension; raises UsageError for one without a partner."""
     by_stem_A, by_stem_B = by_stem(folder_A, paths_A), by_stem(folder_B, paths_B)
     alone = [f"{folder}/{stem}" for folder, these, others in ((folder_A, by_stem_A, by_stem_B),
                                                               (folder_B, by_stem_B, by_stem_A))
@@ -65,7 +65,7 @@ def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: li
 
 
 def by_stem(folder: str | Path, paths: list[str]) -> dict[str, str]:
-    """Path below the folder without its ending -> file; raises UsageError where two have the same."""
+    """Path below the folder without its extension -> file; raises UsageError if two are equal."""
     stems: dict[str, str] = {}
     for path in paths:
         stem = str(Path(path).relative_to(folder).with_suffix(""))

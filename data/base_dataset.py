@@ -1,4 +1,4 @@
-"""What every dataset plugin shares. See docs/dataset_plugin.md for how to write one."""
+"""What every dataset plugin shares; docs/dataset_plugin.md says how to write one."""
 
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
@@ -27,13 +27,13 @@ SCANNED = 500  # images read to find the range of a 16-bit or float domain
 
 
 class BaseDataset(Dataset, ABC):
-    """A dataset lists its files when it is made and reads one sample at a time.
+    """A dataset lists its files in the constructor and reads one sample at a time.
 
-    A sample is {"A": (C, H, W) float32 in [-1, 1], "A_paths": str}, with "B" and "B_paths" where there is a B.
+    A sample is {"A": (C, H, W) float32 in [-1, 1], "A_paths": str}, with "B" and "B_paths" if there is a B.
     """
 
-    paired = False                   # whether A and B of a sample show the same
-    cache: PixelCache | None = None  # what a loader gives to a dataset that is read more than once
+    paired = False                   # whether A and B of a sample show the same scene
+    cache: PixelCache | None = None  # set by the loader if the dataset is read more than once
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -43,7 +43,7 @@ class BaseDataset(Dataset, ABC):
     def __init__(self, opt):
         self.opt = opt
         self.root = opt.dataroot
-        self.roots: list[str] = []       # the folders listed: results mirror what is below them
+        self.roots: list[str] = []       # the folders listed: results mirror them
         self.source, target = ("A", "B") if opt.direction == "AtoB" else ("B", "A")
         self.channels = {self.source: opt.input_nc, target: opt.output_nc}
         self.value_ranges = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
@@ -57,9 +57,9 @@ class BaseDataset(Dataset, ABC):
         """Read one sample; random choices may use `random`, NumPy or torch, which are seeded for it."""
 
     def list_images(self, folder: str | Path) -> list[str]:
-        """The images below a folder, sorted and counted aloud, with --val_split only the part that is asked for.
+        """The images below a folder, sorted, their number logged; with --val_split one part of them.
 
-        Raises UsageError when there is none.
+        Raises UsageError if there are none.
         """
         paths = list_images(folder)
         self.roots.append(str(folder))
@@ -74,7 +74,7 @@ class BaseDataset(Dataset, ABC):
     def find_folders(self, *layouts: tuple[str, ...]) -> list[Path]:
         """The first layout of which all folders exist below the data root, e.g. ("trainA", "trainB").
 
-        Raises UsageError that says what was looked for and what is there.
+        Raises UsageError that says what was looked for and what exists.
         """
         for layout in layouts:
             folders = [Path(self.root) / name for name in layout]
@@ -84,7 +84,7 @@ class BaseDataset(Dataset, ABC):
         raise UsageError(f"--dataroot {self.root} --phase {self.opt.phase} needs {wanted}; {contents(self.root)}")
 
     def detect_value_range(self, domain: str, paths: list[str]) -> None:
-        """Find depth and range of a domain from its files, unless given, and put them into opt, which is recorded."""
+        """Find depth and range of a domain from its files, unless given, and put them into opt, for the record."""
         depth, limits = getattr(self.opt, f"depth_{domain}"), getattr(self.opt, f"range_{domain}")
         if "auto" not in (depth, limits):
             return
@@ -103,7 +103,7 @@ class BaseDataset(Dataset, ABC):
             try:
                 return str(self.read(domain, path).dtype)
             except ImageError:
-                continue  # named when its turn comes
+                continue  # reported when it is read
         return "uint8"
 
     def _observed_range(self, domain: str, paths: list[str], depth: str) -> str:
@@ -130,7 +130,7 @@ class BaseDataset(Dataset, ABC):
         return [self.resized(self.read(domain, path))]
 
     def resized(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, C) -> (H', W', C) as --preprocess resizes it, the part that is the same each time."""
+        """(H, W, C) -> (H', W', C) as --preprocess resizes it, which is not random."""
         return resize(image, resized_size(self.opt, image.shape[1::-1]))
 
     def cached(self, read: Callable[..., list[np.ndarray]], *arguments: Any, paths: Iterable[str]) -> list[np.ndarray]:
@@ -139,7 +139,7 @@ class BaseDataset(Dataset, ABC):
             return read(*arguments)
         try:
             key = key_of(read.__name__, *arguments, paths=paths)
-        except OSError:  # the reader says what is wrong
+        except OSError:  # the reader reports the problem
             return read(*arguments)
         arrays = self.cache.get(key)
         if arrays is None:
@@ -153,14 +153,14 @@ class BaseDataset(Dataset, ABC):
         return read_image(path, self.channels[domain])
 
     def geometry(self, image: np.ndarray, path: str) -> Geometry:
-        """Draw what happens to an (H, W, C) image, to apply to its partner too."""
+        """Draw resize, crop and flip for an (H, W, C) image and its partner."""
         try:
             return draw_geometry(self.opt, image.shape[1::-1])
         except UsageError as error:
             raise ImageError(path, str(error)) from error
 
     def to_tensor(self, domain: str, image: np.ndarray, geometry: Geometry, path: str) -> torch.Tensor:
-        """(H, W, C) in file values -> (C, H', W') in [-1, 1]; raises ImageError for another depth than the domain's."""
+        """(H, W, C) in file values -> (C, H', W') in [-1, 1]; raises ImageError if the depth is not the domain's."""
         values = self.value_ranges[domain]
         if str(image.dtype) != values.depth:
             raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "
@@ -173,9 +173,9 @@ class BaseDataset(Dataset, ABC):
 
 
 def split(paths: list[str], folder: str | Path, share: float, held_out: bool) -> list[str]:
-    """The share of the images that is held out from training, or the rest: by name, so that partners stay together.
+    """The share of the images that is held out from training, or the rest; by name, so that partners stay together.
 
-    Raises UsageError when nothing would be left.
+    Raises UsageError if nothing would be left.
     """
     order = sorted(paths, key=lambda path: derive(Path(path).relative_to(folder).with_suffix("")))
     cut = max(1, round(share * len(paths)))

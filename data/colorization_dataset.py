@@ -25,7 +25,7 @@ class ColorizationDataset(BaseDataset):
         super().__init__(opt)
         if (opt.input_nc, opt.output_nc, opt.direction) != (1, 2, "AtoB"):
             raise UsageError("colorization goes from --input_nc 1 to --output_nc 2 with --direction AtoB")
-        self.channels["A"] = 3  # what is read
+        self.channels["A"] = 3  # in the files
         below = (Path(opt.dataroot) / opt.phase).is_dir() or opt.isTrain
         self.paths = self.list_images(self.find_folders((opt.phase,))[0] if below else opt.dataroot)
 

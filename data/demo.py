@@ -1,4 +1,4 @@
-"""`--dataroot demo`: two small datasets, made here, nothing downloaded, whose translation can be checked by eye.
+"""`--dataroot demo`: two small generated datasets, whose translation can be checked by eye.
 
 paired/    colour negative film (A) -> photograph (B), from the photographs that ship with scikit-image; the photographs
            of train, val and test are different ones
@@ -26,16 +26,16 @@ SHAPES = {"train": 120, "val": 12, "test": 24}
 
 
 def prepare(opt, trained_mode: str | None) -> str:
-    """Make both sets under ./datasets/demo unless they are there; returns the data root for the dataset of `opt`.
+    """Make both sets in ./datasets/demo unless they exist; returns the data root for the dataset of `opt`.
 
-    One-sided testing reads the set of the dataset that the run was trained with, `trained_mode`.
+    One-sided testing reads the set that the run was trained with, `trained_mode`.
     """
     if not (ROOT / "complete").exists():
         tell(f"making the demo images in {ROOT}")
         make_paired(ROOT / "paired")
         make_unpaired(ROOT / "unpaired")
         with atomic(ROOT / "complete") as file:
-            file.write("The demo is made anew when this file is missing.\n")
+            file.write("The demo is made again if this file is missing.\n")
     single = opt.dataset_mode == "single"
     root = ROOT / ("unpaired" if (trained_mode if single else opt.dataset_mode) == "unaligned" else "paired")
     if single:
@@ -46,7 +46,7 @@ def prepare(opt, trained_mode: str | None) -> str:
 
 
 def make_paired(root: Path) -> None:
-    """Photographs and what film would have made of them: tiles to train on, whole ones to look at."""
+    """Photographs and their colour negatives: tiles for training, whole ones for testing."""
     import skimage
 
     for phase, names in PHOTOGRAPHS.items():
@@ -68,7 +68,7 @@ def tiles(image: Image.Image) -> list[Image.Image]:
 
 
 def negative(photograph: Image.Image, seed: str) -> np.ndarray:
-    """A colour negative: inverted densities of another contrast in each layer, an orange mask, and grain: (H, W, 3)."""
+    """A colour negative (H, W, 3): inverted densities with a contrast per layer, an orange mask, and grain."""
     light = np.asarray(photograph, dtype=np.float64) / 255
     density = (1 - light) ** np.array([0.8, 1.0, 1.3])
     film = density * np.array([0.55, 0.45, 0.35]) + np.array([0.42, 0.25, 0.12])

@@ -77,7 +77,7 @@ def listing() -> str:
 
 
 def find(opt: argparse.Namespace) -> str:
-    """The address below the mirror; raises UsageError for an unknown name or one that both models have."""
+    """The address below the mirror; raises UsageError for an unknown or ambiguous name."""
     table = GENERATORS if opt.pretrained else DATASETS
     having = [model for model, (_, names) in table.items() if opt.name in names and opt.model in (None, model)]
     if not having and opt.name == "cityscapes" and not opt.pretrained:
@@ -86,12 +86,12 @@ def find(opt: argparse.Namespace) -> str:
         kind = "pretrained generator" if opt.pretrained else "dataset"
         raise unknown(kind, opt.name, {n for m, (_, names) in table.items() if opt.model in (None, m) for n in names})
     if len(having) > 1:
-        raise UsageError(f"'{opt.name}' is there for {' and '.join(having)}; say which with --model")
+        raise UsageError(f"'{opt.name}' exists for {' and '.join(having)}; choose with --model")
     return table[having[0]][0].format(opt.name)
 
 
 def fetch(address: str, path: Path, sha256: str | None = None) -> None:
-    """Download to `path`, going on from `<path>.part` of an earlier try; raises UsageError when it can't be had."""
+    """Download to `path`, continuing `<path>.part` of an earlier try; raises UsageError if that fails."""
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     problem = ""
@@ -99,7 +99,7 @@ def fetch(address: str, path: Path, sha256: str | None = None) -> None:
         try:
             complete = _fetch_rest(address, part)
         except urllib.error.HTTPError as error:
-            raise UsageError(f"{address} answers {error.code} {error.reason}; is there another --mirror?") from error
+            raise UsageError(f"{address} answers {error.code} {error.reason}; try another --mirror") from error
         except ValueError as error:
             raise UsageError(f"{address} is no address ({error}); --mirror begins with http://") from error
         except OSError as error:
@@ -107,7 +107,7 @@ def fetch(address: str, path: Path, sha256: str | None = None) -> None:
         if complete:
             break
     else:
-        raise UsageError(f"{address} could not be fetched{problem}; the same command goes on from what came, {part}")
+        raise UsageError(f"{address} could not be fetched{problem}; the same command continues {part}")
     if sha256 and (found := _sha256(part)) != sha256.lower():
         part.unlink()
         raise UsageError(f"{address} hashes to {found}, not to {sha256}; the file is removed")
@@ -115,14 +115,14 @@ def fetch(address: str, path: Path, sha256: str | None = None) -> None:
 
 
 def _fetch_rest(address: str, part: Path) -> bool:
-    """Append what is missing; whether that was all."""
+    """Append what is missing; returns whether the file is complete."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
         if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{have}":
-            return True  # there is nothing after what we have
+            return True  # there is nothing left to fetch
         raise
     with answer:
         have = have if answer.status == 206 else 0
@@ -144,11 +144,11 @@ def _sha256(path: Path) -> str:
 def refuse_existing(target: Path) -> None:
     """Raise UsageError rather than mix two downloads."""
     if target.exists():
-        raise UsageError(f"{target} exists; move it away to have it anew")
+        raise UsageError(f"{target} exists; move it away to download it again")
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a .zip or .tar.gz whose only folder becomes `target`; raises UsageError for paths that lead out of it."""
+    """Unpack a .zip or .tar.gz, whose only folder becomes `target`; raises UsageError for paths that lead out."""
     refuse_existing(target)
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".unpack_") as folder:
         inside = Path(folder)
@@ -159,7 +159,7 @@ def unpack(archive: Path, target: Path) -> None:
                 with tarfile.open(archive) as tar:
                     tar.extractall(inside, filter="data")
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise UsageError(f"{archive} can't be unpacked ({error}); remove it to fetch it anew") from error
+            raise UsageError(f"{archive} can't be unpacked ({error}); remove it to download it again") from error
         entries = list(inside.iterdir())
         source = entries[0] if len(entries) == 1 and entries[0].is_dir() else inside
         target.mkdir()

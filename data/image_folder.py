@@ -1,4 +1,4 @@
-"""Which files are images, and what a folder holds."""
+"""Which files are images, and what is in a folder."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,12 @@ __all__ = ["IMG_EXTENSIONS", "contents", "is_image_file", "list_images", "make_d
 
 
 def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
-    """The images below a folder, sorted, at most so many; raises UsageError when it is no folder."""
+    """The images below a folder, sorted, at most `max_dataset_size`; raises UsageError if it is no folder."""
     if not os.path.isdir(dir):
         raise UsageError(f"{dir} is not a folder")
     found, seen = [], set()
     for folder, below, names in os.walk(dir, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link in a circle
+        if (real := os.path.realpath(folder)) in seen:  # a circular link
             below.clear()
             continue
         seen.add(real)
@@ -24,7 +24,7 @@ def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
 
 
 def list_images(folder: str | Path) -> list[str]:
-    """The images below a folder, sorted; raises UsageError that says what is there where none is."""
+    """The images below a folder, sorted; if there are none, raises UsageError that lists what there is."""
     if paths := make_dataset(str(folder)):
         return paths
     raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")

@@ -14,11 +14,11 @@ from util.notices import notice
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow has it
 
 
-OWN_MODE = {"1": "L", "LA": "L", "L": "L", "RGBA": "RGBA"}  # any other kind of picture is colour
+OWN_MODE = {"1": "L", "LA": "L", "L": "L", "RGBA": "RGBA"}  # all others are read as colour
 
 
 def read_image(path: str, channels: int | None) -> np.ndarray:
-    """(H, W, channels), or with as many channels as the file has; raises ImageError when it can't be read so."""
+    """(H, W, channels), or all channels of the file for None; raises ImageError if it can't be read so."""
     try:
         if os.path.getsize(path) == 0:
             raise ImageError(path, "is empty (0 bytes)")
@@ -28,13 +28,13 @@ def read_image(path: str, channels: int | None) -> np.ndarray:
             array = _read(path, channels)
     except ImageError:
         raise
-    except Exception as error:  # decoders raise nearly everything, down to tokenize.TokenError
+    except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
         raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
     return array if channels is None else _with_channels(array, channels, path)
 
 
 def _read(path: str, channels: int | None) -> np.ndarray:
-    with open(path, "rb") as file:  # names lie; the first bytes do not
+    with open(path, "rb") as file:  # the first bytes are more reliable than the name
         head = file.read(64)
     if head.startswith(b"\x93NUMPY"):
         return _as_picture(np.load(path, allow_pickle=False))
@@ -47,7 +47,7 @@ def _read(path: str, channels: int | None) -> np.ndarray:
 
 
 def _is_deep_colour(head: bytes) -> bool:
-    """A PNG (bit depth 16, not grey) or PPM (largest value above 255) of which Pillow silently keeps 8 bits."""
+    """A 16-bit colour PNG or PPM, of which Pillow silently keeps 8 bits."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return len(head) > 25 and head[24] == 16 and head[25] != 0
     fields = re.sub(rb"#[^\n]*\n", b" ", head).split()
@@ -55,7 +55,7 @@ def _is_deep_colour(head: bytes) -> bool:
 
 
 def _read_tiff(path: str, channels: int | None) -> np.ndarray | None:
-    """The pixels, or None for an ordinary picture, which Pillow reads in every compression and kind of colour."""
+    """The pixels, or None for an ordinary picture, which Pillow reads in every compression and colour space."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -67,7 +67,7 @@ def _read_tiff(path: str, channels: int | None) -> np.ndarray | None:
             return None
         try:
             array, axes = file.series[0].asarray(), file.series[0].axes
-        except ValueError:  # a compression that tifffile needs another library for; Pillow keeps 16 bits of grey
+        except ValueError:  # tifffile lacks a library for this compression; Pillow keeps 16-bit grey
             if single and samples == 1 and page.dtype == np.uint16:
                 return None
             raise
@@ -110,7 +110,7 @@ def _from_pillow(image: Image.Image, file_format: str | None, channels: int | No
     if mode == "P" and "transparency" in image.info:
         image, mode = image.convert("RGBA"), "palette with transparency"
     if mode == "LAB":
-        image = image.convert("RGB")  # the only way to any other
+        image = image.convert("RGB")  # the only mode that Pillow converts it to
     if channels is None:
         return _as_picture(np.asarray(image.convert(OWN_MODE.get(mode, "RGB"))))
     target = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
@@ -119,7 +119,7 @@ def _from_pillow(image: Image.Image, file_format: str | None, channels: int | No
     if mode == "L" and target == "RGB":
         return _as_picture(np.asarray(image))
     if target == "RGBA" and image.mode != "RGBA":
-        return _as_picture(np.asarray(image))  # an alpha channel that is not there can't be made up
+        return _as_picture(np.asarray(image))  # a missing alpha channel can't be invented
     return _as_picture(np.asarray(image.convert(target)))
 
 

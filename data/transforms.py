@@ -1,4 +1,4 @@
-"""Resize, crop and flip: drawn once, applied to each image of a pair."""
+"""Resize, crop and flip: drawn once, applied to both images of a pair."""
 
 import random
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Geometry:
 def draw_geometry(opt, size: tuple[int, int], strict: bool = True) -> Geometry:
     """Choose for an image of this (width, height) by --preprocess; random in training, central and unflipped at test.
 
-    Raises UsageError when a crop does not fit in training; unless `strict`, the image then stays as large as it is.
+    Raises UsageError if a crop does not fit in training; unless `strict`, the image then keeps its size.
     """
     resized = resized_size(opt, size)
     crop = None
@@ -56,7 +56,7 @@ def draw_geometry(opt, size: tuple[int, int], strict: bool = True) -> Geometry:
 
 
 def resized_size(opt, size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) before the crop; scale_width keeps the shape, and enlarges when the crop would not fit."""
+    """(width, height) before the crop; scale_width keeps the aspect ratio, and enlarges if the crop would not fit."""
     if "resize" in opt.preprocess:
         return width_height(opt.load_size)
     if "scale_width" in opt.preprocess:
@@ -68,16 +68,16 @@ def resized_size(opt, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def trained_size(opt) -> tuple[int, int] | None:
-    """(width, height) of all images in training, where --preprocess makes them one size."""
+    """(width, height) if --preprocess gives all images of a training one size, else None."""
     if "crop" in opt.preprocess:
         return width_height(opt.crop_size)
     return width_height(opt.load_size) if "resize" in opt.preprocess else None
 
 
 def resize(array: np.ndarray, size: tuple[int, int], method: int = Image.Resampling.BICUBIC) -> np.ndarray:
-    """(H, W, C) -> (height, width, C) for size (width, height); depths Pillow has no mode for go channel by channel.
+    """(H, W, C) -> (height, width, C) for size (width, height); depths without a Pillow mode channel by channel.
 
-    8-bit bicubic is torch's, several times as fast as Pillow's; one value in 250 differs, by one.
+    8-bit bicubic is torch's, several times faster than Pillow's; one value in 250 differs, by one.
     """
     if array.shape[1::-1] == tuple(size):
         return array

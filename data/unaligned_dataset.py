@@ -22,7 +22,7 @@ class UnalignedDataset(BaseDataset):
         return max(len(self.paths_A), len(self.paths_B))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """In a test, `repeated` names the domain that has started over, else it is ''."""
+        """In a test, `repeated` names the domain that has started over, "" for none."""
         index_B = index if self.opt.serial_batches else random.randrange(len(self.paths_B))
         path_A = self.paths_A[index % len(self.paths_A)]
         path_B = self.paths_B[index_B % len(self.paths_B)]

@@ -1,4 +1,4 @@
-"""Model plugins: `models/<name>_model.py` defines the model `<name>`. Adding the file is the whole registration."""
+"""Model plugins: `models/<name>_model.py` defines the model `<name>`; adding the file registers it."""
 
 import inspect
 
@@ -26,7 +26,7 @@ RETIRED = ("backward", "backward_G", "backward_D", "backward_D_basic", "backward
 
 
 def refuse_retired_overrides(model: type[BaseModel]) -> None:
-    """Raise UsageError for a subclass of our models that overrides or calls a step of the reference which ours lack."""
+    """Raise UsageError for a subclass of our models that overrides or calls a method that only the reference has."""
     ours = next((cls for cls in model.__mro__ if cls.__module__ in OUR_MODELS), model)
     below = model.__mro__[:model.__mro__.index(ours)]
     own_step = any("optimize_parameters" in vars(cls) for cls in below)

@@ -59,7 +59,7 @@ class CycleGANModel(BaseModel):
 
     @staticmethod
     def _translate(net: nn.Module, real: Tensor | None, other: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        """Two batches in one call; nothing where there is none, as of the domain that a test set has less of."""
+        """Two batches in one call; None for None, as in a test with fewer images of one domain."""
         if real is None:
             return None, None
         return (net(real), None) if other is None else together(net, real, other)
@@ -93,7 +93,7 @@ class CycleGANModel(BaseModel):
         return self.record(D_A=loss_A, D_B=loss_B)
 
     def translations(self) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """And the way back, whose truth is where it started: the cycle error."""
+        """Also the reconstructions, whose truth is the input: the cycle error."""
         cycles = {f"rec_{domain}": (getattr(self, f"rec_{domain}"), getattr(self, f"real_{domain}")) for domain in "AB"}
         return super().translations() | {name: pair for name, pair in cycles.items() if pair[1] is not None}
 

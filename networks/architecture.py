@@ -1,4 +1,4 @@
-"""Read what a network was built with from the keys and shapes of its state_dict."""
+"""Infer the arguments of a network from the keys and shapes of its state_dict."""
 
 import re
 from typing import Any
@@ -15,9 +15,9 @@ State = dict[str, Tensor]
 
 
 def describe(state: State) -> dict[str, Any]:
-    """The options behind a clean state_dict: netG, ngf, norm, ..., or netD, ndf, ...; empty for an unknown family.
+    """The options of a clean state_dict: netG, ngf, norm, ..., or netD, ndf, ...; empty for an unknown family.
 
-    What leaves no trace is missing from the answer (the dropout of a U-Net).
+    A U-Net's dropout leaves no trace and is missing.
     """
     try:
         return _describe(state)
@@ -82,7 +82,7 @@ def _pixel(state: State) -> dict[str, Any]:
 
 
 def differences(state: State, arguments: dict[str, Any]) -> list[str]:
-    """The options that tell a checkpoint from the network it was offered to, as `--norm batch (here: instance)`."""
+    """The options in which a checkpoint differs from a network, as `--norm batch (here: instance)`."""
     found = describe(state)
     same = {("norm", "batch", "syncbatch")}
     if arguments.get("netD") in ("n_layers", found.get("netD")):

@@ -22,7 +22,7 @@ def define_G(
     init_gain: float = 0.02,
     gpu_ids: Sequence[int] = (),                         # passed by plugins of the reference; ignored
 ) -> nn.Module:
-    """Build and initialise a generator; `net.arguments` remembers what it was built with."""
+    """Build and initialise a generator; `net.arguments` holds its arguments."""
     net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
                            use_dropout=use_dropout)
     net.arguments = {"input_nc": input_nc, "output_nc": output_nc, "ngf": ngf, "netG": netG, "norm": norm,
@@ -40,7 +40,7 @@ def define_D(
     init_gain: float = 0.02,
     gpu_ids: Sequence[int] = (),                         # passed by plugins of the reference; ignored
 ) -> nn.Module:
-    """Build and initialise a discriminator; `net.arguments` remembers what it was built with."""
+    """Build and initialise a discriminator; `net.arguments` holds its arguments."""
     net = DISCRIMINATORS.build(netD, input_nc=input_nc, ndf=ndf, n_layers=n_layers_D, norm_layer=get_norm_layer(norm))
     n_layers_D = DISCRIMINATORS[netD][1].get("n_layers", n_layers_D)  # `basic` has a preset
     net.arguments = {"input_nc": input_nc, "ndf": ndf, "netD": netD, "n_layers_D": n_layers_D, "norm": norm}

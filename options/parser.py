@@ -1,4 +1,4 @@
-"""argparse with one-line errors, the closest match for a misspelt name, and values that come from files."""
+"""argparse with one-line errors, suggestions for misspelt names, and values from files."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, 
 
 
 class Parser(OneLineParser):
-    """Until `parse_args`, nothing is required and any value is accepted: the plugins that add options and choices are
-    not all known yet. An option added twice replaces the first, with a notice.
+    """Until `parse_args`, nothing is required and any value is accepted, as plugins may still add options.
+    An option added twice replaces the first, with a notice.
     """
 
     def __init__(self, argv: Sequence[str]):
@@ -29,7 +29,7 @@ class Parser(OneLineParser):
         return super().add_argument(*names, **kwargs)
 
     def parse_known_args(self, args=None, namespace=None):
-        """A plugin's bare call reads our command line."""
+        """Without arguments, as plugins call it, parse our command line."""
         args = self._settle_flags(self.argv if args is None else args)
         if self._strict:
             return super().parse_known_args(args, namespace)
@@ -43,9 +43,9 @@ class Parser(OneLineParser):
                 action.required = True
 
     def parse_args(self, args=None, namespace=None):
-        """The whole command line; raises UsageError for what is unknown, missing or of a wrong value."""
+        """Parse strictly; raises UsageError for unknown, missing or invalid options."""
         opt, rest = self.parse_known_args(args)
-        if rest:  # before what is required: it may be the same, misspelt
+        if rest:  # before missing options: an unknown one may be a missing one, misspelt
             self.refuse(rest[0].split("=")[0], f"--model {getattr(opt, 'model', '')}")
         self._strict = True
         return self.parse_known_args(args, namespace)[0]
@@ -61,12 +61,12 @@ class Parser(OneLineParser):
         return next((action for action in self._actions if action.dest == dest and action.option_strings), None)
 
     def tokens(self, values: dict[str, Any]) -> list[str]:
-        """Arguments that set the options known so far to these values."""
+        """Arguments that set known options to these values."""
         return [token for dest, value in values.items() if (action := self.option_for(dest)) and value is not None
                 for token in _tokens(action, value)]
 
     def _settle_flags(self, args: Sequence[str]) -> list[str]:
-        """Turn `--no_flip=true` and `--no_flip=false` into a flag that is there or not, and off by default."""
+        """Turn `--no_flip=true` into the flag, and `--no_flip=false` into its absence and a default of off."""
         settled: list[str] = []
         for word in args:
             name, equals, value = word.partition("=")

@@ -24,11 +24,10 @@ class TestOptions(BaseOptions):
         super().initialize(parser)
         add = parser.add_argument
         add("--results_dir", default="./results/", help="folder of the results")
-        add("--num_test", type=number_or_inf, default=float("inf"), help="how many images to translate")
-        add("--ema", action="store_true", help="translate with the average that --ema kept in training")
+        add("--num_test", type=number_or_inf, default=float("inf"), help="maximum number of images")
+        add("--ema", action="store_true", help="translate with the moving average of the generator")
         add("--eval", action="store_true", help="running statistics of batch norm, no dropout")
-        add("--aspect_ratio", type=ratio, default=1.0, help="width / height of the written images, relative to what "
-                                                            "the network made")
+        add("--aspect_ratio", type=ratio, default=1.0, help="stretch written images: above 1 wider, below 1 taller")
         parser.set_defaults(model="test", load_size=None)
         parser.option_for("load_size").help = "resize to this; what --crop_size is, unless given"
 
@@ -44,7 +43,7 @@ class TestOptions(BaseOptions):
             values |= generator_options(first, record)
         elif first.direction != options.get("direction", first.direction):
             raise UsageError(f"run {first.name} was trained with --direction {options['direction']}; --model "
-                             f"{first.model} tests it as it was trained, --model test can go the other way of a cycle")
+                             f"{first.model} tests that direction, --model test can use the other generator of a cycle")
         return values
 
     def settle(self, opt: argparse.Namespace) -> None:

@@ -33,39 +33,39 @@ class TrainOptions(BaseOptions):
         add("--lr_policy", default="linear", choices=LR_POLICIES, help=f"learning rate: {', '.join(LR_POLICIES)}")
         add("--lr_decay_iters", type=positive, default=50, help="epochs between the steps of --lr_policy step")
         add("--gan_mode", default="lsgan", choices=OBJECTIVES, help=f"GAN objective: {', '.join(OBJECTIVES)}")
-        add("--pool_size", type=natural, default=50, help="images in the discriminator's history; 0 turns it off")
+        add("--pool_size", type=natural, default=50, help="size of the discriminator's image history; 0 turns it off")
 
-        add("--continue_train", action="store_true", help="go on with the run --name from its last state")
-        add("--init_from", default=None, help="start from the weights of this run, folder or .pth file (fine-tuning)")
+        add("--continue_train", action="store_true", help="resume the run --name from its last state")
+        add("--init_from", default=None, help="fine-tune the weights of this run, folder or .pth file")
         add("--save_latest_freq", type=positive, default=5000, help="images between saves of `latest`")
         add("--save_minutes", type=not_negative, default=10, help="minutes between saves of `latest`; 0 turns it off")
         add("--save_epoch_freq", type=positive, default=5, help="epochs between numbered checkpoints")
-        add("--save_by_iter", action="store_true", help="keep the saves between epochs, as iter_N")
-        add("--keep", type=natural, default=0, help="numbered checkpoints to keep, the newest; 0 keeps all")
+        add("--save_by_iter", action="store_true", help="also keep saves between epochs, as iter_N")
+        add("--keep", type=natural, default=0, help="how many numbered checkpoints to keep; 0 keeps all")
 
         add("--val_freq", type=natural, default=5, help="epochs between validations; 0 turns them off")
-        add("--val_split", type=fraction, default=0, help="share of the training images that is held out for them, "
-                                                          "instead of the phase val")
-        add("--val_images", type=positive, default=500, help="images to validate on, at most")
-        add("--best_metric", default="auto", help="what best_net_*.pth and --lr_policy plateau follow: a metric, or "
-                                                  "that of an output (fake_B/ssim); auto: lpips or l1, else kid or swd")
-        add("--patience", type=natural, default=0, help="validations without a better one after which training stops; "
-                                                        "0: it does not")
-        add("--ema", type=fraction, default=0, help="keep an average of the generators, with this decay (0.999); it is "
-                                                    "validated, and saved as *_ema.pth; 0 turns it off")
+        add("--val_split", type=fraction, default=0, help="share of the training images to validate on, instead "
+                                                          "of the phase val")
+        add("--val_images", type=positive, default=500, help="maximum number of images to validate on")
+        add("--best_metric", default="auto", help="what best_net_*.pth and --lr_policy plateau follow: a metric, also "
+                                                  "of one output (fake_B/ssim); auto: lpips or l1, else kid or swd")
+        add("--patience", type=natural, default=0, help="validations without improvement after which training stops; "
+                                                        "0: never")
+        add("--ema", type=fraction, default=0, help="decay of a moving average of the generators (0.999), which is "
+                                                    "validated and saved as *_ema.pth; 0 turns it off")
 
-        add("--accumulate", type=positive, default=1, help="batches to a step of the optimizers: the gradient of a "
-                                                           "batch so many times as large, in the memory of one")
-        add("--checkpoint_activations", action="store_true", help="less memory: forward passes run twice")
+        add("--accumulate", type=positive, default=1, help="batches per optimizer step: the gradient of a larger "
+                                                           "batch in the memory of one")
+        add("--checkpoint_activations", action="store_true", help="recompute activations: less memory, more time")
         add("--cuda_graph", default="auto", choices=("auto", "on", "off"),
-            help="replay the step as one CUDA graph, for models that say they are capturable")
+            help="replay the step as one CUDA graph, for capturable models")
 
-        add("--grad_clip", type=not_negative, default=0, help="longest gradient (L2 norm) of a step; 0: any length")
-        add("--nan_patience", type=positive, default=10, help="steps in a row without finite numbers after which the "
-                                                              "last save is restored")
-        add("--max_bad_images", type=natural, default=100, help="images that can't be used before the run stops")
-        add("--stall_minutes", type=not_negative, default=10, help="minutes without a step after which the run writes "
-                                                                   "where it stands; 0 turns it off")
+        add("--grad_clip", type=not_negative, default=0, help="limit for the L2 norm of a gradient; 0: none")
+        add("--nan_patience", type=positive, default=10, help="consecutive non-finite steps after which the last "
+                                                              "save is restored")
+        add("--max_bad_images", type=natural, default=100, help="stop after this many unusable images")
+        add("--stall_minutes", type=not_negative, default=10, help="minutes without a step after which all stacks are "
+                                                                   "written to a file; 0 turns it off")
 
         add("--print_freq", type=positive, default=100, help="images between log lines")
         add("--display_freq", type=positive, default=400, help="images between pictures in the live views")
@@ -87,8 +87,8 @@ class TrainOptions(BaseOptions):
                              f"--name right? Runs of other tools need their whole command line")
         trained = record.get("options", {}).get("direction", first.direction)
         if plugin_options is not None and first.direction != trained:
-            raise UsageError(f"run {first.name} is trained {trained} and goes on that way; a run of its own can start "
-                             f"from it: --init_from {first.name} --direction {first.direction} --name OTHER")
+            raise UsageError(f"run {first.name} was trained {trained} and resumes only so; to start a new run from it: "
+                             f"--init_from {first.name} --direction {first.direction} --name OTHER")
         left_out = NOT_ON_RESUME | (FAST if first.plain else set())
         return {key: value for key, value in record.get("options", {}).items() if key not in left_out}
 
@@ -104,7 +104,7 @@ class TrainOptions(BaseOptions):
         if opt.init_from == "":
             raise UsageError("--init_from is empty; give a run, a folder or a .pth file")
         if opt.continue_train and opt.init_from:
-            raise UsageError("--init_from starts a new run and --continue_train goes on with one; give one of them")
+            raise UsageError("--init_from starts a new run and --continue_train resumes one; give only one of them")
         last = opt.n_epochs + opt.n_epochs_decay
         if opt.epoch_count > last:
             raise UsageError(f"--epoch_count {opt.epoch_count} is after the last epoch, {last} (--n_epochs "

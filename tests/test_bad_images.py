@@ -47,7 +47,7 @@ def test_a_run_says_how_many_images_it_could_not_use(tmp_path, capsys):
 @pytest.mark.parametrize("threads", ["0", "2"])
 def test_too_many_broken_images_stop_a_run_that_is_saved(tmp_path, threads):
     argv = broken_strips(tmp_path, broken=(1, 2, 3))
-    message = "3 images can't be used, more than --max_bad_images 2; python -m data.check b lists all of them"
+    message = "3 images are unusable, more than --max_bad_images 2; python -m data.check b lists all of them"
     with pytest.raises(UsageError, match=message):
         run_train(*argv, "--max_bad_images", "2", "--num_threads", threads, "--serial_batches")
     assert torch.load(RUN / "latest_state.pth", weights_only=True)["progress"]["total_iters"] > 0
@@ -71,7 +71,7 @@ class HoleDataset(AlignedDataset):
     argv = broken_strips(tmp_path, broken=())
     run_train(*argv, "--dataset_mode", "hole", "--plugin_dir", ".")
     err = capsys.readouterr().err
-    assert "b/train/2.png: becomes values that are not finite; another draw takes its place" in err
+    assert "b/train/2.png: becomes values that are not finite; another draw replaces it" in err
     assert "skipped steps" not in err
 
 
@@ -124,6 +124,6 @@ class DeadlyDataset(SingleDataset):
     code = run_test("--dataroot", "b/train", "--dataset_mode", "deadly", "--plugin_dir", ".", "--num_threads", "2")
     err = capsys.readouterr().err
     assert code == 1
-    assert err.count("a data worker died, reading b/train/1.png; it is started again") == 2
+    assert err.count("a data worker died, reading b/train/1.png; it is restarted") == 2
     assert "skipped b/train/1.png: a data worker died or hung on it, twice" in err
     assert len(list(Path("results/experiment_name/test_latest/images").glob("*_fake.png"))) == 5

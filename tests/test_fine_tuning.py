@@ -30,7 +30,7 @@ def test_a_new_run_starts_from_another_one(strips, capsys):
     run_train(*argv, "--name", "third", "--init_from", "checkpoints/first/1_net_G.pth")
     out = capsys.readouterr().out
     assert out.count("tensors) from") == 1
-    assert "network D: starts anew" in out
+    assert "network D: no weights, starts afresh" in out
 
 
 def test_a_cycle_starts_from_one_published_generator(domains, capsys):
@@ -39,13 +39,13 @@ def test_a_cycle_starts_from_one_published_generator(domains, capsys):
     torch.save(cycle.netG_B.state_dict(), "published.pth")
     init_from(networks(cycle), "published.pth", "checkpoints", "latest")
     assert equal(cycle.netG_A.state_dict().values(), cycle.netG_B.state_dict().values())
-    assert "network G_B: starts anew" in capsys.readouterr().out
+    assert "network G_B: no weights, starts afresh" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("source", "more", "message"), [
     ("frist", (), "checkpoints/frist does not exist. Did you mean 'first'?"),
     ("first", ("--epoch", "7"), "has no 7_net_*.pth (--epoch names another checkpoint)"),
-    ("first", ("--continue_train", "--name", "first"), "give one of them"),
+    ("first", ("--continue_train", "--name", "first"), "give only one of them"),
     ("checkpoints/first/latest_state.pth", (), "is not the state_dict of one network"),
     ("checkpoints/first/loss_log.txt", (), "can't be read as a checkpoint"),
     ("empty.pth", (), "nothing in empty.pth fits this network"),

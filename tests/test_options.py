@@ -197,7 +197,7 @@ def test_a_run_is_described_by_its_record(strips):
         4,
         "linear",
     )
-    with pytest.raises(UsageError, match="run r is trained BtoA and goes on that way; .* --init_from r"):
+    with pytest.raises(UsageError, match="run r was trained BtoA and resumes only so; .* --init_from r"):
         TrainOptions().parse(["--continue_train", "--name", "r", "--direction", "AtoB"])
     with pytest.raises(UsageError, match="trained with --direction BtoA and has one generator"):
         parse("--name", "r", "--direction", "AtoB", train=False)

@@ -1,4 +1,4 @@
-"""Checkpoint files: plain values and tensors, read without running code, written whole."""
+"""Checkpoint files: plain values and tensors, read without running code, written atomically."""
 
 import io
 import warnings
@@ -13,7 +13,7 @@ from util.files import atomic
 
 
 def save(value: Any, path: str | Path) -> None:
-    """Serialise first, then write: a full disk shows as OSError and the old file stays."""
+    """Serialise first, then write: a full disk raises OSError and the old file stays."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     with atomic(path, "wb") as file:
@@ -21,14 +21,14 @@ def save(value: Any, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Any:
-    """Read a checkpoint onto the CPU; raises UsageError when it is missing, truncated or not a checkpoint."""
+    """Read a checkpoint onto the CPU; raises UsageError if it is missing, truncated or not a checkpoint."""
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"checkpoint {path} does not exist.{_present(path.parent)}")
     content = path.read_bytes()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols, which damaged files seem to have
+            warnings.simplefilter("ignore")  # about pickle protocols that damaged files seem to use
             _check_sums(content)
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, EOF, OS, Runtime and Type errors for a bad file
@@ -37,7 +37,7 @@ def load(path: str | Path) -> Any:
 
 
 def _check_sums(content: bytes) -> None:
-    """Raise BadZipFile where bytes have changed; torch reads tensors without a look at their checksums."""
+    """Raise BadZipFile if bytes have changed; torch does not verify checksums of tensors."""
     if content.startswith(b"PK"):  # the format since PyTorch 1.6
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if damaged := archive.testzip():
@@ -52,10 +52,10 @@ def _present(folder: Path) -> str:
 
 
 def clean_state_dict(state: Any, path: str | Path = "checkpoint") -> dict[str, torch.Tensor]:
-    """A network's state_dict without what old tools left in it: wrapper prefixes and statistics of instance norm.
+    """A state_dict without the remains of old tools: wrapper prefixes and statistics of instance norm.
 
-    Instance norm has kept no running statistics since PyTorch 0.4; files from before hold `running_mean` without the
-    `weight` that batch norm has beside it.
+    Since PyTorch 0.4 instance norm keeps no running statistics; older files hold `running_mean` without the `weight`
+    that batch norm has.
     """
     if not isinstance(state, dict) or not state or not all(torch.is_tensor(v) for v in state.values()):
         raise UsageError(f"{path} is not the state_dict of one network")

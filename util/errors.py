@@ -1,4 +1,4 @@
-"""What a user can put right is told in one line, with exit code 2; a traceback means a fault of ours."""
+"""Errors that a user can fix are one line and exit code 2; a traceback means a bug."""
 
 import difflib
 import signal
@@ -12,20 +12,20 @@ class UsageError(Exception):
 
 
 class ImageError(UsageError):
-    """One image that can't be used; test.py skips it and goes on."""
+    """One unusable image; test.py skips it."""
 
     def __init__(self, path: object, problem: str, away: bool = False):
         super().__init__(path, problem, away)  # all in args, so that it survives pickling between processes
         self.path = str(path)
         self.problem = problem
-        self.away = away  # not there, or out of reach: it may come back
+        self.away = away  # missing or out of reach: it may come back
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
 
 
 class Stopped(Exception):
-    """A signal ended the run after it was saved; `exit_code` is 128 + its number, as shells and schedulers expect."""
+    """A signal ended the run after a save; `exit_code` is 128 + its number, as shells and schedulers expect."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -33,27 +33,27 @@ class Stopped(Exception):
 
     def __str__(self) -> str:
         name = signal.Signals(self.exit_code - 128).name
-        return f"stopped by {name}, finished steps are saved; --continue_train goes on from here"
+        return f"stopped by {name}, finished steps are saved; --continue_train resumes here"
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the system could not reach a file, rather than a decoder not read it."""
+    """Whether the system could not reach a file, as opposed to a decoder that could not read it."""
     return isinstance(error, OSError) and error.errno is not None
 
 
 def one_line(error: BaseException, length: int = 200) -> str:
-    """What an error says, on one line of at most so many characters."""
+    """The message of an error on one line, cut to `length` characters."""
     return " ".join(str(error).split())[:length] or type(error).__name__
 
 
 def with_place(error: Exception) -> str:
-    """What an error of somebody else's code says, its kind and its innermost line, on one line."""
+    """The type, place and message of an error in a plugin, on one line."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}, {Path(place.filename).name} line {place.lineno}: {one_line(error)}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The closest known word as a question, or nothing."""
+    """The closest known word as a question, or an empty string."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
 

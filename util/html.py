@@ -52,9 +52,9 @@ class HTML:
         self._into.add(element)
 
     def sortable(self, costs: dict[str, float]) -> Iterator[str]:
-        """Yields each name; what is added then moves with its cost, when the reader wants the best or worst first.
+        """Yields each name; what is added then is sorted by its cost when the reader asks for the best or worst first.
 
-        What has no finite cost comes last. The addresses index.html#best and index.html#worst open the page so.
+        Items without a finite cost come last. index.html#best and index.html#worst open the page sorted.
         """
         links = (tags.a(text, href=f"#{by}") for by, text in (("name", "by name"), ("best", "best first"),
                                                               ("worst", "worst first")))
@@ -79,6 +79,6 @@ class HTML:
             row.add(tags.figure(tags.a(picture, href=target), tags.figcaption(text)))
 
     def save(self) -> None:
-        """Write the page in place of the last one."""
+        """Replace the page on disk."""
         with atomic(self.web_dir / "index.html") as file:
             file.write(self.doc.render())

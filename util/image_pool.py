@@ -11,7 +11,7 @@ from util.errors import UsageError
 
 
 class ImagePool:
-    """Buffer of `pool_size` images: half of what is asked for comes from the past (Shrivastava et al. 2017, 2.3).
+    """Buffer of `pool_size` images: half of the images returned are from the past (Shrivastava et al. 2017, 2.3).
 
     The images stay on their device. After `hold(n)` they are stored in one tensor, and a query of n images performs the
     same operations at each call, on choices made by `plan`: what a captured step needs.
@@ -93,7 +93,7 @@ class ImagePool:
         self._planned = True
 
     def forget_plan(self) -> None:
-        """The next query draws anew."""
+        """Make the next query draw its own choices."""
         self._planned = False
 
     def _exchange_in_place(self, images: Tensor) -> Tensor:

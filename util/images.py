@@ -1,4 +1,4 @@
-"""Between pictures and tensors: the values of a domain, and files that keep its depth."""
+"""Conversion between pictures and tensors, and files that keep the depth of a domain."""
 
 import os
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class ValueRange:
 
     @classmethod
     def parse(cls, depth: str, limits: str) -> "ValueRange":
-        """From the options --depth_X and --range_X (`LOW:HIGH`); `auto`, where no dataset resolved it, is 8-bit."""
+        """From the options --depth_X and --range_X (`LOW:HIGH`); `auto` that no dataset has resolved is 8-bit."""
         if depth == "auto":
             depth = "uint8"
         if limits == "auto":
@@ -57,7 +57,7 @@ class ValueRange:
         return (values.sub_(self.low) if self.low else values).mul_(2 / (self.high - self.low)).sub_(1)
 
     def to_array(self, tensor: torch.Tensor) -> np.ndarray:
-        """(C, H, W) in [-1, 1] -> (H, W, C) in file values, rounded and kept in the depth's limits."""
+        """(C, H, W) in [-1, 1] -> (H, W, C) in file values, rounded and clipped to the depth's limits."""
         precision = torch.float32 if self.depth == "uint8" else torch.float64
         values = tensor.detach().cpu().to(precision).permute(1, 2, 0).add(1).mul_((self.high - self.low) / 2)
         values = values.add_(self.low)
@@ -70,7 +70,7 @@ class ValueRange:
         return torch.from_numpy((array.astype(np.float64) - self.low) / (self.high - self.low)).permute(2, 0, 1)
 
     def as_written(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) in [-1, 1] -> what their files will hold, as `to_unit` reads it."""
+        """(N, C, H, W) in [-1, 1] -> the values of their files, scaled by `to_unit`."""
         return torch.stack([self.to_unit(self.to_array(image)) for image in images])
 
 

@@ -44,7 +44,7 @@ def available_memory() -> int:
     with contextlib.suppress(OSError, ValueError, KeyError):  # of a container
         limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
-        limits.append(max(0, limit - used + int(stat["inactive_file"])))  # what was read and may go
+        limits.append(max(0, limit - used + int(stat["inactive_file"])))  # page cache
     return min(limits)
 
 

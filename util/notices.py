@@ -23,7 +23,7 @@ class Bar(tqdm):
 
 @contextmanager
 def fresh() -> Iterator[None]:
-    """Inside the block every notice comes again, once: a run says what it has to, also the second in a process."""
+    """Inside the block every notice appears again, once, so that a second run in a process has its own."""
     before = dict(_seen)
     _seen.clear()
     try:

@@ -39,8 +39,8 @@ class Watchdog:
             self._thread.join(5)
 
     def _watch(self, over: threading.Event) -> None:
-        told = None
+        reported = None
         while not over.wait(min(1.0, self.seconds / 4)):
             last = self._last
-            if time.monotonic() - last > self.seconds and last != told:
-                told = last if self.on_timeout() is not False else None
+            if time.monotonic() - last > self.seconds and last != reported:
+                reported = last if self.on_timeout() is not False else None

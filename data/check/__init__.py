@@ -1,1 +1,1 @@
-"""Read every image of a data root, tell what is wrong, and which settings fit: python -m data.check DATAROOT."""
+"""Read every image of a data root, report problems, suggest settings: python -m data.check DATAROOT."""

@@ -1,4 +1,4 @@
-"""Pixels that were decoded and resized once, shared by all processes that read."""
+"""Decoded and resized pixels, shared by all data workers."""
 
 import contextlib
 import hashlib
@@ -21,16 +21,16 @@ except ImportError:  # Windows
 
 CACHES = ("auto", "ram", "disk", "off")
 ROW = 3       # numbers of a row of the index: key, offset, bytes
-END = 0       # where the index keeps the end of what is written
+END = 0       # the row of the index that holds the end of the written data
 PROBES = 16   # rows looked at for a key
 DEPTHS = (np.uint8, np.uint16, np.float32)
 
 
 class PixelCache:
-    """A file without a name, in memory or on a disk, that all processes map and that goes when they do.
+    """An unnamed file, in memory or on a disk, that all processes map and that vanishes with them.
 
-    It never grows beyond `size` bytes: what does not fit is read again. Entries are only added, so that nothing can be
-    torn; an entry of a file that has changed is no longer found.
+    It never grows beyond `size` bytes: what does not fit is read again. Entries are only added, so none can be torn; an
+    entry whose file has changed is no longer found.
     """
 
     def __init__(self, entries: int, size: int, folder: str | None):
@@ -50,7 +50,7 @@ class PixelCache:
         self._pixels = np.frombuffer(self._bytes, np.uint8)
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        """Only a process that is being started can be given the file; elsewhere there is no cache."""
+        """Only a process that is being spawned can inherit the file; pickled otherwise, there is no cache."""
         return super().__reduce_ex__(protocol) if context.get_spawning_popen() else (type(None), ())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class PixelCache:
         self._map()
 
     def get(self, key: int) -> list[np.ndarray] | None:
-        """The arrays (H, W, C) kept under a key, or None; they must not be written to."""
+        """The arrays (H, W, C) of a key, read-only, or None."""
         for row in self._probe(key):
             found, offset, length = map(int, self._index[row])
             if found == key:
@@ -73,7 +73,7 @@ class PixelCache:
         return None
 
     def put(self, key: int, arrays: Iterable[np.ndarray]) -> None:
-        """Keep arrays (H, W, C), where there is room."""
+        """Keep arrays (H, W, C) if there is room."""
         packed = _pack(arrays)
         try:
             with self._locked():
@@ -81,13 +81,13 @@ class PixelCache:
                 offset = int(self._index[END, 0]) or self._start
                 if row is None or offset + len(packed) > self._size:
                     return
-                os.posix_fallocate(self._file.fileno(), offset, len(packed))  # else a full disk would kill the process
+                os.posix_fallocate(self._file.fileno(), offset, len(packed))  # or a full disk would kill the process
                 self._index[END, 0] = -(-(offset + len(packed)) // 8) * 8
                 self._pixels[offset:offset + len(packed)] = packed
                 self._index[row, 1:] = offset, len(packed)
                 self._index[row, 0] = key  # last: from here on it is found
         except OSError as error:
-            notice("cache", f"the cache of decoded images stays as it is ({error}); what is not in it is read again")
+            notice("cache", f"the cache of decoded images grows no further ({error}); other images are read again")
 
     def _probe(self, key: int) -> Iterable[int]:
         first = key % self._rows
@@ -95,7 +95,7 @@ class PixelCache:
 
     @contextlib.contextmanager
     def _locked(self):
-        """A lock that ends with its process, however that ends."""
+        """Hold a lock that ends with its process, however that ends."""
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             yield
@@ -104,14 +104,14 @@ class PixelCache:
 
 
 def key_of(*what: Any, paths: Iterable[str]) -> int:
-    """A number for what is read from files as they are now; raises OSError when one is not there."""
+    """A number for what is read from files in their present state; raises OSError if one does not exist."""
     stats = [(s.st_mtime_ns, s.st_size, s.st_ino) for s in map(os.stat, paths)]
     digest = hashlib.blake2b(repr((what, stats)).encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1
 
 
 def _pack(arrays: Iterable[np.ndarray]) -> np.ndarray:
-    """Depths and shapes, then the pixels channel by channel, as tensors have them."""
+    """Depths and shapes, then the pixels channel by channel, as in tensors."""
     arrays = list(arrays)
     head = [len(arrays)] + [n for a in arrays for n in (DEPTHS.index(a.dtype.type), *a.shape)]
     return np.concatenate([np.array(head, np.int32).view(np.uint8),
@@ -143,6 +143,6 @@ def make_cache(kind: str, entries: int, folder: str, shares: int) -> PixelCache 
     size = min(size, 256 * GIB) // shares
     try:
         return PixelCache(entries, size, folder) if size > 0 else None
-    except OSError as error:  # as where the size of files is limited
+    except OSError as error:  # such as a limit on file sizes
         notice("no cache", f"decoded images are not kept ({error}); each is read again every time")
         return None

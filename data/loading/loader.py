@@ -19,9 +19,8 @@ from util.notices import notice, say
 class Loader:
     """Iterates over batches: each a dict of tensors (N, C, H, W) and lists of strings.
 
-    An image that can't be used is kept in `errors`, once. In training another draw takes its place, up to
-    --max_bad_images. In testing it is left out, and batches hold images of one size; the order is then nearly that of
-    the dataset.
+    An unusable image is kept in `errors`, once. In training another draw replaces it, up to --max_bad_images. In
+    testing it is left out, and batches hold images of one size, nearly in the order of the dataset.
     """
 
     def __init__(self, dataset: BaseDataset, opt):
@@ -46,7 +45,7 @@ class Loader:
         return int(min(len(self.dataset), self.opt.max_dataset_size))
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Which epoch comes next, and after how many of its images to begin."""
+        """Set which epoch comes next, and how many of its images to skip."""
         self.order.epoch, self.order.start = epoch, start
 
     def close(self) -> None:
@@ -57,7 +56,7 @@ class Loader:
         return self._read() if self.opt.isTrain else group_by_size(self._read(), self.opt.batch_size)
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        """Batches in training, samples in testing; tells what was left out."""
+        """Batches in training, samples in testing; reports what was left out."""
         for result in self.workers:
             for kind, text in result.notices.items():
                 notice(kind, text)
@@ -69,7 +68,7 @@ class Loader:
                 yield result.value
 
     def _leave_out(self, error: ImageError) -> None:
-        """Note an image that can't be used, once; raises UsageError when they are too many for a training."""
+        """Note an unusable image, once; raises UsageError if they are too many for a training."""
         if error.path in self.errors:
             return
         self.errors[error.path] = error
@@ -77,21 +76,21 @@ class Loader:
             return
         if self.opt.max_bad_images == 0:
             raise error
-        say(f"warning: {error}; another draw takes its place")
+        say(f"warning: {error}; another draw replaces it")
         if len(self.errors) > self.opt.max_bad_images:
-            raise UsageError(f"{len(self.errors)} images can't be used, more than --max_bad_images "
+            raise UsageError(f"{len(self.errors)} images are unusable, more than --max_bad_images "
                              f"{self.opt.max_bad_images}; python -m data.check {self.opt.dataroot} lists all of them; "
-                             f"--continue_train goes on from the last save")
+                             f"--continue_train resumes from the last save")
 
 
 def unreachable(error: ImageError) -> UsageError:
-    """What to tell when no image can be reached any more."""
+    """The error if no image can be reached any more."""
     return UsageError(f"{error}, nor could {DRAWS} others for half of --worker_timeout; --continue_train "
-                      f"goes on from the last save when the images are back")
+                      f"resumes from the last save once the images are back")
 
 
 def group_by_size(samples: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
-    """Batches of samples with equal shapes; at most four batches' worth of samples wait for company."""
+    """Batches of samples with equal shapes; at most four batches' worth of samples are held back."""
     waiting: dict[Any, list] = {}
     for sample in samples:
         kind = tuple((key, value.shape if torch.is_tensor(value) else key == "repeated" and value)

@@ -12,8 +12,8 @@ from util.seed import derive
 class EpochOrder(Sampler):
     """Yields (epoch, index): a permutation drawn from (seed, epoch), or the plain order.
 
-    Of several processes each takes `batch_size` of every stretch that holds a batch for all of them. At the end some
-    may get fewer or none; with `fill`, these get the stretch's first image again, which must not count.
+    With several processes, each takes `batch_size` of every stretch that holds a batch for all. At the end some may get
+    fewer or none; with `fill`, these get the stretch's first image, which must not count.
     """
 
     def __init__(self, length: int, shuffle: bool, seed: int, batch_size: int = 1, fill: bool = False):
@@ -39,5 +39,5 @@ class EpochOrder(Sampler):
         return mine
 
     def advance(self, size: int) -> None:
-        """This process has had `size` samples more, a batch; the others theirs."""
+        """This process has had another batch, of `size` samples, and so have the others."""
         self.start = min(self.start + (size if world_size() == 1 else world_size() * self.batch_size), self.length)

@@ -1,4 +1,4 @@
-"""One sample of a dataset, or why there is none: what leaves a data worker."""
+"""One sample of a dataset, or why there is none: what a data worker returns."""
 
 import math
 import pickle
@@ -18,12 +18,12 @@ from util.notices import collect
 from util.plugins import use_plugin_dir
 from util.seed import derive, seeded
 
-DRAWS = 10  # of other images, where one can't be used
+DRAWS = 10  # of other images if one is unusable
 UNREADABLE = (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)  # Pillow's errors
 
 
 class Sample(NamedTuple):
-    """What was read, or why it could not be; `unusable` are the images tried before."""
+    """What was read, or why it could not be; `unusable` are the images tried first."""
 
     value: dict[str, Any] | None
     unusable: list[ImageError]
@@ -31,9 +31,9 @@ class Sample(NamedTuple):
 
 
 class Samples(Dataset):
-    """The dataset, seeded for each sample; a UsageError is returned, since a worker can't raise it unharmed.
+    """The dataset, seeded for each sample; a UsageError is returned, because raising it would end the worker.
 
-    In training, where an image can't be used, others are drawn from (seed, epoch, index, draw).
+    In training, an unusable image is replaced by others, drawn from (seed, epoch, index, draw).
     """
 
     def __init__(self, dataset: BaseDataset, opt, length: int):
@@ -91,7 +91,7 @@ class Samples(Dataset):
 
 
 def is_finite(value: torch.Tensor) -> bool:
-    """Whether all values are; their sum shows it, unless it overflows."""
+    """Whether all values are finite; their sum shows it, unless it overflows."""
     return math.isfinite(value.sum()) or bool(value.isfinite().all())
 
 
@@ -105,7 +105,7 @@ class Result(NamedTuple):
 
 
 def stack(samples: list[Sample]) -> tuple[Result, int]:
-    """A batch or the first failure among its samples, and how many they were."""
+    """A batch or the first failure among its samples, and the number of samples."""
     failure = next((sample.failure for sample in samples if sample.failure), None)
     batch = None
     if failure is None:
@@ -121,5 +121,5 @@ def stack(samples: list[Sample]) -> tuple[Result, int]:
 
 
 def keep(samples: list[Sample]) -> tuple[Result, int]:
-    """The only sample as it is."""
+    """The only sample, unchanged."""
     return Result(*samples[0], collect()), 1

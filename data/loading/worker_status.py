@@ -14,7 +14,7 @@ LONGEST = 300  # characters of a name, each at most 12 bytes in JSON
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker's process, and the file it reads: the name of a sample where no file is known, nothing between two."""
+    """A worker's process and the file it reads: a sample's name if no file is known, "" between two."""
 
     pid: int
     file: str
@@ -27,7 +27,7 @@ def new_board(workers: int) -> torch.Tensor:
 
 
 def statuses(board: torch.Tensor) -> list[WorkerStatus]:
-    """Of all workers that have begun."""
+    """Of all workers that have started."""
     return [status for row in board if (status := _parsed(row))]
 
 

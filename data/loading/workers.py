@@ -1,4 +1,4 @@
-"""Processes that read samples, and the supervision of them: those that die or hang are named and started again."""
+"""Processes that read samples, supervised: those that die or hang are reported and restarted."""
 
 import contextlib
 import multiprocessing
@@ -23,10 +23,10 @@ RESTARTS = 5  # without a batch in between
 
 
 class Workers:
-    """Iterates over what `collate` makes of the samples; the place in the order outlives the workers.
+    """Iterates over `collate` of the samples; the position in the order outlives the workers.
 
-    `samples` is given `board`, where workers write what they read, and `banned`, the files on which one died or hung
-    twice. `order` has `start`, the number of samples behind which the next pass begins, and `advance`.
+    `samples` gets `board`, where workers write what they read, and `banned`, the files on which one died or hung twice.
+    `order` has `start`, the number of samples to skip in the next pass, and `advance`.
     """
 
     def __init__(self, samples: Dataset, order: Sampler, workers: int, timeout: float, **how: Any):
@@ -43,16 +43,16 @@ class Workers:
         self._iterator: Iterator | None = None
 
     def status(self) -> list[str]:
-        """What the workers do now, in words."""
+        """What the workers are doing, in words."""
         return [f"data worker {status.pid} is reading {status.file or 'nothing'}"
                 for status in worker_status.statuses(self._board)]
 
     def close(self) -> None:
-        """End them now; left to the garbage collector, they may have lost the queue that tells them to."""
+        """End them now; the garbage collector may close the queue that ends them too late."""
         ours = {status.pid for status in worker_status.statuses(self._board)}
         self._iterator = self._loader = None
         for child in multiprocessing.active_children():
-            if child.pid in ours:  # stopped: the interpreter would wait for it at its end
+            if child.pid in ours:  # if stopped: the interpreter would wait for it at exit
                 child.kill()
 
     def __iter__(self) -> Iterator[Any]:
@@ -66,7 +66,7 @@ class Workers:
                         yield batch
                     self.order.start = 0
                     return
-                except (RuntimeError, OSError, EOFError) as failure:  # the last two: of a batch that died on its way
+                except (RuntimeError, OSError, EOFError) as failure:  # the last two: a batch lost on its way
                     if not self.workers or str(failure).startswith("Caught "):  # raised by the dataset
                         raise
                     failures += 1
@@ -79,7 +79,7 @@ class Workers:
                 watch.beat()
 
     def _pass(self, watch: Watchdog) -> Iterator[tuple[Any, int]]:
-        """Batches and their sizes from where the order stands; raises what torch does when a worker dies."""
+        """Batches and their sizes from the current position; raises as torch does if a worker dies."""
         if self._loader is None:
             self._loader = DataLoader(self.samples, sampler=self.order, num_workers=self.workers,
                                       worker_init_fn=_enter_worker, timeout=POLL if self.workers else 0, **self.how)
@@ -99,7 +99,7 @@ class Workers:
             watch.beat()
 
     def _begin(self) -> Iterator[Any]:
-        """Start a pass, without the handler that would raise a worker's death in the middle of a training step."""
+        """Start a pass, without the signal handler that would raise a worker's death in the middle of a step."""
         before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
         iterator = iter(self._loader)
         if before is not None and threading.current_thread() is threading.main_thread():
@@ -107,9 +107,9 @@ class Workers:
         return iterator
 
     def _kill_hung(self) -> bool:
-        """End the workers where none has sent a batch, or begun or ended a file, for too long; whether that was so.
+        """End the workers if none has sent a batch, or begun or ended a file, for too long; returns whether it did.
 
-        In a thread, since the main one may wait without a limit itself, for a stopped worker to hand a batch over.
+        Called in a thread, because the main one may wait forever for a stopped worker to hand over a batch.
         """
         there = worker_status.statuses(self._board)
         if any(time.monotonic() - status.since < self.timeout for status in there):
@@ -120,13 +120,13 @@ class Workers:
         return True
 
     def _blame(self, failure: str) -> None:
-        """Name what the hung or dead workers were reading; the second time it is banned."""
+        """Report what the hung or dead workers were reading; the second time it is banned."""
         dead = {int(number) for number in re.findall(r"\d+", failure)}
         guilty = [status for status in worker_status.statuses(self._board) if status.pid in dead]
         verb = "died" if self._hung is None else "hung"
         for status in self._hung or guilty or [worker_status.WorkerStatus(0, "")]:
             self._strikes[status.file] += bool(status.file)
-            say(f"warning: a data worker {verb}, reading {status.file or 'nothing'}; it is started again")
+            say(f"warning: a data worker {verb}, reading {status.file or 'nothing'}; it is restarted")
         self.samples.banned = frozenset(file for file, strikes in self._strikes.items() if strikes > 1)
         self._hung = None
 

@@ -30,7 +30,7 @@ class WeightAverage:
         self.restart()
 
     def restart(self) -> None:
-        """Forget all steps: the average is the weights as they are."""
+        """Forget all steps: the average becomes the current weights."""
         self.steps = 0
         self._average = [p.detach().clone() for p in self._weights]
 

@@ -11,14 +11,14 @@ from util.errors import UsageError, did_you_mean
 from util.notices import tell
 from util.run_files import network_files
 
-ALSO = {"G_A": "G", "G": "G_A"}  # a published generator, and the one of a cycle that goes the same way
+ALSO = {"G_A": "G", "G": "G_A"}  # a single generator, and that of a cycle with the same direction
 
 
 def init_from(networks: dict[str, nn.Module], source: str, checkpoints_dir: str, tag: str) -> None:
-    """Copy every tensor of equal name and shape, and tell for each network what matched.
+    """Copy every tensor of equal name and shape, and log for each network how much matched.
 
-    `source` is a run, its folder, or one `*_net_<name>.pth`. Raises UsageError when it is not there, or when nothing of
-    a file fits its network.
+    `source` is a run, its folder, or one `*_net_<name>.pth`. Raises UsageError if it does not exist, or if nothing in a
+    file fits its network.
     """
     files = find_weights(source, checkpoints_dir, tag)
     chosen = {name: files.get(name) or files.get(ALSO.get(name, "")) for name in networks}
@@ -26,11 +26,11 @@ def init_from(networks: dict[str, nn.Module], source: str, checkpoints_dir: str,
         raise UsageError(f"--init_from {source} has {', '.join(sorted(files))}; this model has {', '.join(networks)}: "
                          f"none in common")
     for name, net in networks.items():
-        tell(f"network {name}: {copy_matching(net, chosen[name]) if chosen[name] else 'starts anew, no weights'}")
+        tell(f"network {name}: {copy_matching(net, chosen[name]) if chosen[name] else 'no weights, starts afresh'}")
 
 
 def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]:
-    """Network name -> file; raises UsageError that says what is there."""
+    """Network name -> file; raises UsageError that lists what exists."""
     path = Path(source)
     if path.is_file():
         named = re.fullmatch(r".+_net_(.+)\.pth", path.name)
@@ -46,7 +46,7 @@ def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]
 
 
 def copy_matching(net: nn.Module, path: Path) -> str:
-    """Copy what fits from a file into a network; returns how much that was, of its numbers."""
+    """Copy what fits from a file into a network; returns how much that was, in words."""
     offered, wanted = checkpoint.clean_state_dict(checkpoint.load(path), path), net.state_dict()
     reasons = differences(offered, getattr(net, "arguments", {}))
     fitting = {key: value for key, value in offered.items() if key in wanted and wanted[key].shape == value.shape}
@@ -57,4 +57,4 @@ def copy_matching(net: nn.Module, path: Path) -> str:
     share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in wanted.values())
     return (f"{share:.1%} ({len(fitting)} of {len(wanted)} tensors) from {path}"
             + (f", trained with {', '.join(reasons)}" if reasons else "")
-            + (f"; anew: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""))
+            + (f"; not loaded: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""))

@@ -41,7 +41,7 @@ def prepare(model: nn.Module, opt: Namespace) -> None:
 
 
 def _to_compile(model: nn.Module, opt: Namespace) -> list[nn.Module]:
-    """The networks to compile; tells that the first step will take long, or that no network gains by it."""
+    """The networks to compile; logs that the first step will take longer, or that no network gains by it."""
     if not _repays(model, opt):
         return []
     found = {name: net for name, net in networks(model).items() if fast.compilable(net, model.device)}

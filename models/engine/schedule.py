@@ -42,11 +42,11 @@ def get_scheduler(optimizer: Optimizer, opt) -> LRScheduler:
 
 
 def restore_scheduler(scheduler: LRScheduler, saved: dict[str, Any], epochs: int) -> None:
-    """Put a new scheduler where it was after so many epochs: a function of them where it is one."""
+    """Restore a scheduler to a given epoch; schedules that depend only on the epoch are recomputed."""
     optimizer = scheduler.optimizer
     if not hasattr(scheduler, "lr_lambdas"):
         if saved.keys() != scheduler.state_dict().keys():
-            return  # of another policy: this one starts here
+            return  # another policy: this one starts afresh
         scheduler.load_state_dict(saved)
         for group, rate in zip(optimizer.param_groups, saved["_last_lr"], strict=True):
             group["lr"] = rate

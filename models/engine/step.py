@@ -1,5 +1,6 @@
 """From gradients to an optimizer step: mean over processes, clipping, skipping what is not finite."""
 
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -119,7 +120,7 @@ def measure(gradients: list[Tensor], exactly: bool) -> Tensor:
 
 
 def skip_if(bad: Tensor, optimizer: Optimizer, parameters: list[nn.Parameter]) -> None:
-    """Make the coming step change nothing where the flag is set."""
+    """Make the coming step change nothing if the flag is set."""
     if is_fused(optimizer):
         optimizer.found_inf = bad.float()
     elif bad:
@@ -141,8 +142,10 @@ def minimizing(engine: EngineState) -> Iterator[None]:
         engine.minimizing = False
 
 
-def own_steps_refused(model: nn.Module, option: str) -> Callable[[Optimizer], None]:
-    """A check for Guard: raises UsageError for a step outside `minimize`, which alone can do what the option says."""
+def own_steps_refused(model: nn.Module, opt: Namespace) -> Callable[[Optimizer], None]:
+    """A check for Guard: raises UsageError for a step outside `minimize` if an option needs it."""
+    option = "--amp fp16" if opt.amp == "fp16" else "--accumulate" if opt.accumulate > 1 else ""
+
     def check(optimizer: Optimizer) -> None:
         if option and not model._engine.minimizing:
             raise UsageError(f"{option} needs a model whose steps are taken by self.minimize(name, loss); "

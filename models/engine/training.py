@@ -41,10 +41,10 @@ class Training:
         self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
         self.bar, self.sinks = bar, sinks
         self.signals = Signals()
-        self.health = Health(opt.gan_mode, model._engine.paired, self.note)
+        self.health = Health(opt.gan_mode, model._engine.paired, lambda text: (say(text), sinks.note(progress, text)))
         self.saver = saving.Saver(self.save, opt.save_minutes)
         statistics = [b for net in networks(model).values() for b in net.buffers() if b.is_floating_point()]
-        self.guard = Guard(opt.grad_clip, statistics, own_steps_refused(model, only_by_minimize(opt)))
+        self.guard = Guard(opt.grad_clip, statistics, own_steps_refused(model, opt))
         self.captured = CapturedStep(model, self.guard, cuda_graph) if opt.cuda_graph == "on" else None
         self.restored_at = -1  # steps taken when the weights were last restored
         self.in_step = self.stepped = False
@@ -160,7 +160,7 @@ class Training:
             self.restore_weights(f"{guard.streak} steps in a row were not finite")
 
     def ensure_finite(self) -> None:
-        """Mend or restore what is about to be written."""
+        """Restore weights that are not finite before they are written."""
         self.check_numbers()
         if not saving.is_finite(self.model):
             self.restore_weights("weights are not finite")
@@ -194,11 +194,6 @@ class Training:
             self.save_numbered(epoch)
         self.saver.attempt()
 
-    def note(self, text: str) -> None:
-        """Report a sentence about the health of the training."""
-        say(text)
-        self.sinks.note(self.progress, text)
-
     def validate(self, losses: float | None) -> float | None:
         """Every --val_freq epochs score the model and keep the best; returns what the plateau policy watches.
 
@@ -208,7 +203,8 @@ class Training:
         if progress.epoch % opt.val_freq and progress.epoch != self.last:
             return None
         self.saver.attempt()  # a validation may take long, and must lose nothing
-        figures = self.validation(self.between_batches)
+        stoppable = world_size() == 1
+        figures = self.validation(lambda: (self.watch.beat(), stoppable and self.signals.check()))
         values = {name: figure.value for name, figure in figures.items()}
         found, better, best = follow(values, opt.best_metric), False, ""
         if found:
@@ -229,12 +225,6 @@ class Training:
             self.last = progress.epoch
         return found.cost
 
-    def between_batches(self) -> None:
-        """The training has not stalled; a single process may stop here."""
-        self.watch.beat()
-        if world_size() == 1:
-            self.signals.check()
-
     def save_if_due(self) -> None:
         """Save `latest` if the number of images, the clock or a signal says so."""
         by_images = self.progress.due(self.opt.save_latest_freq)
@@ -246,14 +236,9 @@ class Training:
     def save(self) -> None:
         """Write what --continue_train and testing read; the state first, which is all that a resume needs."""
         self.ensure_finite()
-        from_main(self.restore_record)
+        from_main(lambda: (Path(self.model.save_dir) / RECORD).exists() or self.write_record())
         saving.save_state(self.model, self.progress.state())
         self.model.save_networks("latest")
-
-    def restore_record(self) -> None:
-        """Write the record if it is missing."""
-        if not (Path(self.model.save_dir) / RECORD).exists():
-            self.write_record()
 
     def save_numbered(self, tag: str | int) -> None:
         """Keep the networks of this moment; if there is no space, the training goes on."""
@@ -277,11 +262,6 @@ def process_wide_state(model: BaseModel) -> Iterator[None]:
     finally:
         vars(share).update(before)
         torch.backends.cudnn.benchmark, model._engine.guarded = benchmark, False
-
-
-def only_by_minimize(opt) -> str:
-    """The option for which `minimize` must take the steps, if any."""
-    return "--amp fp16" if opt.amp == "fp16" else "--accumulate" if opt.accumulate > 1 else ""
 
 
 def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

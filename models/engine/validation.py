@@ -106,7 +106,7 @@ def as_tested(model: BaseModel) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(model: BaseModel) -> Iterator[None]:
-    """Afterwards, the model's attributes and the random generators are what they were."""
+    """Restore the model's attributes and the random generators afterwards."""
     attributes, states = dict(vars(model)), random_states()
     try:
         yield

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Wrapped:
-    """Called instead of a method of a module; lies in the module's `__dict__`, where `plain` finds and removes it."""
+    """Called instead of a method of a module; stored in the module's `__dict__`, where `plain` finds it."""
 
     def __init__(self, method: Callable):
         self.method = method

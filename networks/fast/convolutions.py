@@ -94,7 +94,7 @@ def _on_cpu_in_float32(conv: nn.Module, x: Tensor) -> bool:
 
 
 def _product_type(conv: nn.Module, x: Tensor, positions: int) -> torch.dtype | None:
-    """The type of a product that beats a convolution at so many positions, None if none does.
+    """The type of a product that beats a convolution with this number of positions, or None.
 
     In float32 the weights are read where they are; under autocast, a few more positions pay for casting them.
     """

@@ -26,7 +26,7 @@ NOT_COMPARED = {"name", "checkpoints_dir", "continue_train"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the page that the command line asks for."""
+    """Write the page."""
     parser = OneLineParser(prog="python -m util.compare", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="names of runs")
     parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of the runs")

@@ -26,7 +26,7 @@ SPANS = {"uint8": "0:255", "uint16": "0:65535"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the figures, and write them where --output says; returns 1 when a metric had to be left out, else 0."""
+    """Print the figures, and write them to --output; returns 1 if a metric had to be left out, else 0."""
     parser = OneLineParser(prog="python -m util.metrics", description=__doc__.splitlines()[0])
     parser.add_argument("outputs", help="folder of images to score")
     parser.add_argument("truths", help="folder of the true ones, or of real images of their kind")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if not figures and scores.failed:
         raise UsageError("; ".join(f"metric {name} fails: {reason}" for name, reason in scores.failed.items()))
     if not scores.metrics:
-        raise UsageError(f"--metrics {','.join(opt.metrics)}: none is left")  # why has been told
+        raise UsageError(f"--metrics {','.join(opt.metrics)}: none is left")  # the reasons were printed
     if not figures:
         raise UsageError(f"--metrics {','.join(opt.metrics)}: nothing to say of {len(outputs)} images against "
                          f"{len(truths)}, {len(outputs.keys() & truths)} of them pairs by name; those of sets are swd, "
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:
-    """Add all images to the scores; raises UsageError where a pair has two sizes."""
+    """Add all images to the scores; raises UsageError if a pair has two sizes."""
     channels = max(read_image(path, None).shape[2] for path in (*outputs.values(), *truths.values()))
     channels = 3 if channels in (2, 4) else channels  # without their transparency
     for stem, path in outputs.items():
@@ -78,7 +78,7 @@ def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], lim
 
 
 def read(path: str, channels: int, limits: str) -> torch.Tensor:
-    """(1, C, H, W) in [0, 1] in double precision; raises ImageError for one that does not go with so many channels."""
+    """(1, C, H, W) in [0, 1] in double precision; raises ImageError if it can't have so many channels."""
     array = read_image(path, channels)
     if not np.isfinite(array).all():
         raise ImageError(path, "has pixels without a value (NaN or infinite)")

@@ -1,4 +1,4 @@
-"""Networks that metrics look through, with the weights and the loading of the libraries that made them."""
+"""Pretrained networks of metrics, with the weights and loaders of the libraries they come from."""
 
 import importlib.util
 import shutil
@@ -42,29 +42,29 @@ NETWORKS = {"inception": Pretrained("weights-inception-2015-12-05-6726825d.pth",
 
 
 def check_given(given: str) -> None:
-    """Raise UsageError unless it is the weights of a network, or a folder with some."""
+    """Raise UsageError unless it is a weights file, or a folder with one."""
     if not any(_given_file(network, given) for network in NETWORKS.values()):
         files = " and ".join(network.file for network in NETWORKS.values())
         raise UsageError(f"--metric_weights {given} is neither of {files}, nor a folder with one of them")
 
 
 def is_there(name: str, given: str | None) -> bool:
-    """Whether a network can be made without a download: of `given`, a file or folder, or of torch's hub folder."""
+    """Whether a network needs no download: its file is `given`, in that folder, or in torch's hub folder."""
     network = NETWORKS[name]
     found = _given_file(network, given) or Path(torch.hub.get_dir()) / "checkpoints" / network.file
     return importlib.util.find_spec(network.library) is not None and found.is_file()
 
 
 def load(name: str, given: str | None, device: torch.device) -> nn.Module:
-    """The network in evaluation mode; raises UsageError where the library or the weights can't be had."""
+    """The network in evaluation mode; raises UsageError if the library or the weights are unavailable."""
     network = NETWORKS[name]
     if importlib.util.find_spec(network.library) is None:
-        raise UsageError(f'metrics that look through {name} need an extra: pip install -e ".[metrics]"')
+        raise UsageError(f'metrics that use {name} need an extra: pip install -e ".[metrics]"')
     try:
         with _hub_with(network, given):
             return network.make().to(device).eval().requires_grad_(False)
     except Exception as error:  # of libraries, which raise nearly everything for a damaged file
-        raise UsageError(f"the weights of {name} can't be had ({one_line(error)}); --metric_weights takes a copy of "
+        raise UsageError(f"the weights of {name} are unavailable ({one_line(error)}); --metric_weights takes a copy of "
                          f"{network.file}, or a folder with it") from error
 
 
@@ -77,7 +77,7 @@ def _given_file(network: Pretrained, given: str | None) -> Path | None:
 
 @contextmanager
 def _hub_with(network: Pretrained, given: str | None) -> Iterator[None]:
-    """Torch's hub looks into a folder with the given file, and does not wait for ever."""
+    """Inside the block, torch's hub finds the given file, and downloads have a time limit."""
     before, patience, file = torch.hub.get_dir(), socket.getdefaulttimeout(), _given_file(network, given)
     socket.setdefaulttimeout(TIMEOUT)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ JSON, CSV = "metrics.json", "metrics.csv"
 
 def write_metrics(folder: str | Path, figures: dict[str, Figure], rows: dict[str, dict[str, float]],
                   **facts: Any) -> None:
-    """`metrics.json`: facts, figures and values of each image; `metrics.csv`: a line an image, and their means."""
+    """`metrics.json`: facts, figures and values per image; `metrics.csv`: a line per image, and the totals."""
     with atomic(Path(folder) / JSON) as file:
         total = {key: figure._asdict() for key, figure in figures.items()}
         json.dump({**facts, "figures": total, "images": rows}, file, indent=1)
@@ -29,7 +29,7 @@ def write_metrics(folder: str | Path, figures: dict[str, Figure], rows: dict[str
 
 
 def remove_metrics(folder: str | Path) -> None:
-    """Remove what an earlier test has written, where a new one is not scored."""
+    """Remove the files of an earlier test."""
     for name in (JSON, CSV):
         (Path(folder) / name).unlink(missing_ok=True)
 

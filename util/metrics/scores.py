@@ -1,4 +1,4 @@
-"""Collects what metrics say about images, one batch after another."""
+"""Collect the values of metrics, one batch after another."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ RESAMPLES, SET_RESAMPLES = 1000, 20
 
 
 class Figure(NamedTuple):
-    """A metric of n images, and the interval that holds 95 percent of what resampled images give (Efron 1979)."""
+    """A metric over n images, and its 95 % interval over resampled images (Efron 1979)."""
 
     value: float
     low: float
@@ -35,9 +35,9 @@ class Figure(NamedTuple):
 
 
 def choose(names: Sequence[str], weights: str | None) -> list[Metric]:
-    """The metrics of these names; `auto` stands for those that need no download.
+    """The metrics of these names; `auto` means those that need no download.
 
-    Raises UsageError for weights that are not there, or are not of any network.
+    Raises UsageError for weights that do not exist, or belong to no network.
     """
     if weights:
         check_given(weights)
@@ -54,7 +54,7 @@ def choose(names: Sequence[str], weights: str | None) -> list[Metric]:
 class Scores:
     """Add batches of images, then read `figures` and `rows`.
 
-    A pretrained network that can't be had is told in one line, and its metrics are left out; `networks` are given ones.
+    Metrics whose pretrained network is unavailable are left out, with one line; `networks` are given ones.
     """
 
     def __init__(self, metrics: Sequence[Metric], device: torch.device, weights: str | None = None,
@@ -73,14 +73,14 @@ class Scores:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the outputs, not the real images: they are the same the next time."""
+        """Forget the outputs, not the real images, which are the same in the next validation."""
         self._kept, self._references = self._all_references(), {}
         self._features: dict[str, list[tuple[str, Tensor]]] = {}
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
         self.failed: dict[str, str] = {}               # "l1" -> why
 
     def add(self, name: str, images: Sequence[str], output: Tensor, truth: Tensor | None = None) -> None:
-        """Outputs (N, C, H, W) in [0, 1] called `name`, which were made of `images`, and what they should be."""
+        """Add outputs (N, C, H, W) in [0, 1] called `name`, made from `images`, and their truths."""
         if truth is not None and truth.shape != output.shape:
             notice(f"size {name}", f"{name} is {describe(output)} and its truth {describe(truth)}: they are no pair "
                                    f"for metrics")
@@ -111,15 +111,15 @@ class Scores:
                     kept.setdefault(key, []).extend(zip(images, features, strict=True))
 
     def has_truths(self) -> bool:
-        """Whether there was anything to compare with, for a pair or for sets."""
+        """Whether there was anything to compare with."""
         return bool(self.rows or self._all_references())
 
     def working(self) -> list[Metric]:
-        """Those that are not left out."""
+        """The metrics that are not left out."""
         return [metric for metric in self.metrics if metric.name not in self.failed]
 
     def incomplete(self) -> bool:
-        """Whether any that was asked for is left out."""
+        """Whether a requested metric is left out."""
         return len(self.working()) < self._wanted
 
     @contextmanager
@@ -139,7 +139,7 @@ class Scores:
             return function(self.networks[metric.needs], *(x.float().to(self.device) for x in images))
 
     def gather(self) -> None:
-        """Give the main process what all of them have."""
+        """Collect the values of all processes in the main one."""
         parts = gathered((self.failed, self.rows, self._features, self._references))
         if parts:
             failed, rows, *kept = zip(*parts, strict=True)
@@ -182,7 +182,7 @@ def describe(images: Tensor) -> str:
 
 
 def in_order(features: list[tuple[str, Tensor]]) -> Tensor:
-    """(N, ...) of images by name, whatever process has seen which first."""
+    """(N, ...) of images in the order of their names, in any process."""
     return torch.stack([row for _, row in sorted(features, key=itemgetter(0))])
 
 
@@ -199,9 +199,9 @@ def _mean(values: list[float]) -> Figure:
 
 
 def _distance(function: Callable, output: Tensor, reference: Tensor) -> Figure:
-    """The interval is the value plus and minus 1.96 times the spread of resampled sets, where they can be.
+    """The interval is the value plus and minus 1.96 standard deviations over resampled sets.
 
-    A set with repeated images is farther away, so the middle of the resampled values would not hold the value itself.
+    Repeated images move a set away, so the quantiles of the resampled values need not contain the value itself.
     """
     draw = torch.Generator().manual_seed(0)
     value = float(function(output, reference))

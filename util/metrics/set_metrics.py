@@ -1,4 +1,4 @@
-"""How far a set of images is from another one, where no image has a true one."""
+"""Distances between two sets of images, for data without pairs."""
 
 import torch
 import torch.nn.functional as F
@@ -74,8 +74,8 @@ def inception_features(network: nn.Module, images: Tensor) -> Tensor:
 def fid(output: Tensor, reference: Tensor) -> float:
     """Frechet distance |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of Gaussians (Heusel et al. 2017).
 
-    The trace of the root is the sum of the singular values of A B^T, where S = A^T A and S' = B^T B: exact, and small
-    where there are fewer images than features.
+    The trace of the root is the sum of the singular values of A B^T with S = A^T A and S' = B^T B: exact, and small
+    matrices if there are fewer images than features.
     """
     means, roots = zip(*(_mean_and_root(x.double()) for x in (output, reference)), strict=True)
     both = torch.linalg.svdvals(roots[0] @ roots[1].t()).sum()

@@ -1,10 +1,12 @@
-"""Where a training is seen: each sink has the verbs `scalars`, `metrics`, `note`, `images`, `close`."""
+"""What shows a training: each sink has the verbs `scalars`, `metrics`, `note`, `images`, `close`."""
 
 import contextlib
 import copy
 import queue
 import threading
 from collections.abc import Callable
+from functools import partialmethod
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +16,15 @@ from util.progress import Progress
 
 
 class Sink:
-    """A sink that does nothing; others override what they show."""
+    """A sink that shows nothing; others override what they show. `at` is the point of the training."""
 
     images_every = 0  # images between pictures, 0 for none
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        """Show the losses at this point of the training."""
+        """Show losses."""
 
     def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
-        """Show what a validation found at the end of an epoch, and whether it is the best so far."""
+        """Show the result of a validation at the end of an epoch, and whether it is the best so far."""
 
     def note(self, at: Progress, text: str) -> None:
         """Show a sentence about the health of the training."""
@@ -35,44 +37,30 @@ class Sink:
 
 
 class Sinks:
-    """Passes everything on."""
+    """Passes everything on to several sinks."""
 
     def __init__(self, sinks: list[Sink]):
         self.sinks = sinks
 
-    def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        """Show the losses everywhere."""
+    def _all(self, verb: str, *arguments: Any) -> None:
         for sink in self.sinks:
-            sink.scalars(at, values)
+            getattr(sink, verb)(*arguments)
 
-    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
-        """Show the figures everywhere."""
-        for sink in self.sinks:
-            sink.metrics(at, figures, best)
-
-    def note(self, at: Progress, text: str) -> None:
-        """Show the sentence everywhere."""
-        for sink in self.sinks:
-            sink.note(at, text)
+    scalars, metrics = partialmethod(_all, "scalars"), partialmethod(_all, "metrics")
+    note, close = partialmethod(_all, "note"), partialmethod(_all, "close")
 
     def images_due(self, at: Progress, pictures: Callable[[], dict[str, np.ndarray]], last: bool = False) -> None:
-        """Make and show pictures where a sink's interval says so, or in all sinks at the last step of an epoch."""
+        """Make pictures for the sinks whose interval is over, or for all at the last step of an epoch."""
         due = [sink for sink in self.sinks if sink.images_every and (last or at.due(sink.images_every))]
         made = pictures() if due else {}
         for sink in due:
             sink.images(at, made)
 
-    def close(self) -> None:
-        """Close them all, in order."""
-        for sink in self.sinks:
-            sink.close()
-
 
 class Background(Sink):
-    """A sink in a thread of its own, so that neither a disk nor a server is waited for.
+    """A sink in its own thread, so that nothing waits for a disk or a server.
 
-    A call that fails is told once, and the next one tried. Where `waiting` calls have not been done, further ones are
-    left out. Closing waits for so many seconds at most.
+    A call that fails is reported once, and the next one tried. If `waiting` calls are pending, more are dropped.
     """
 
     def __init__(self, name: str, make: Callable[[], Sink], images_every: int = 0, waiting: int = 64):
@@ -82,29 +70,21 @@ class Background(Sink):
         self._thread = threading.Thread(target=self._run, args=(make,), name=name, daemon=True)
         self._thread.start()
 
-    def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        self._put("scalars", copy.copy(at), values)
+    def _put(self, verb: str, at: Progress, *arguments: Any) -> None:
+        if self._thread.is_alive():
+            try:
+                self._calls.put_nowait((verb, (copy.copy(at), *arguments)))
+            except queue.Full:
+                notice(f"sink {self._name} lags", f"{self._name} does not keep up; what does not fit is left out")
 
-    def metrics(self, at: Progress, figures: dict[str, float], best: bool) -> None:
-        self._put("metrics", copy.copy(at), figures, best)
-
-    def note(self, at: Progress, text: str) -> None:
-        self._put("note", copy.copy(at), text)
-
-    def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
-        self._put("images", copy.copy(at), pictures)
+    scalars, metrics = partialmethod(_put, "scalars"), partialmethod(_put, "metrics")
+    note, images = partialmethod(_put, "note"), partialmethod(_put, "images")
 
     def close(self, timeout: float = 10.0) -> None:
+        """Show what is pending, for so many seconds at most."""
         with contextlib.suppress(queue.Full):  # it hangs: the thread ends with the process
             self._calls.put(("close", ()), timeout=timeout / 2)
             self._thread.join(timeout / 2)
-
-    def _put(self, verb: str, *arguments) -> None:
-        if self._thread.is_alive():
-            try:
-                self._calls.put_nowait((verb, arguments))
-            except queue.Full:
-                notice(f"sink {self._name} lags", f"{self._name} does not keep up; what does not fit is left out")
 
     def _run(self, make: Callable[[], Sink]) -> None:
         sink, verb, arguments = None, "open", ()

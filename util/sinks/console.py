@@ -1,4 +1,4 @@
-"""Losses in the terminal: in the progress bar, or line by line where there is no terminal."""
+"""Losses in the progress bar, or line by line if the output is no terminal."""
 
 from tqdm import tqdm
 
@@ -9,7 +9,7 @@ from util.sinks.log_file import log_line
 
 
 class Console(Sink):
-    """Writes through a bar that is off where the output is no terminal."""
+    """Writes through a bar, which is off if the output is no terminal."""
 
     def __init__(self, bar: tqdm):
         self.bar = bar

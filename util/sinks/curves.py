@@ -1,4 +1,4 @@
-"""What a run's log says over the epochs: losses, learning rate, metrics, the best, and notes."""
+"""A run's log over the epochs: losses, learning rate, metrics, the best checkpoint, and notes."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -15,9 +15,9 @@ LOG_LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), .*\) ")
 
 
 class LogFile(Sink):
-    """Appends line by line, from a point of the training on: what is there of later ones is dropped.
+    """Appends line by line from a point of the training; lines of later points are dropped.
 
-    A line that can't be written, as on a full disk, waits for the next.
+    A line that can't be written, as on a full disk, waits for the next one.
     """
 
     def __init__(self, folder: str | Path, start: Progress):
@@ -99,7 +99,7 @@ def _position(line: str) -> tuple[int, int] | None:
 
 
 def _keep_until(start: Progress, path: Path, position: Callable[[str], tuple[int, int] | None]) -> None:
-    """Drop the lines of a log that are past this point of the training, or torn."""
+    """Drop the lines of a log that are torn, or past this point of the training."""
     if not path.exists():
         return
     content = path.read_text(encoding="utf-8", errors="replace")

@@ -18,7 +18,7 @@ PICTURE = re.compile(r"epoch(\d+)_(.+)\.png")
 
 
 class Page(Sink):
-    """Rebuilt from the files on disk, so it continues what an earlier run left."""
+    """Rebuilt from the files on disk, so that it continues that of an earlier run."""
 
     def __init__(self, folder: str | Path, name: str, width: int):
         self.folder, self.name, self.width = Path(folder), name, width
@@ -37,7 +37,7 @@ class Page(Sink):
         self.build()
 
     def build(self) -> None:
-        """Write the page anew."""
+        """Write the page."""
         page = HTML(self.folder / "web", f"Training of {self.name}")
         curves = read_curves(self.folder)
         for epoch, text in curves.notes[-NOTES:]:
