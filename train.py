@@ -10,8 +10,8 @@ from data import create_dataset, create_validation_dataset
 from data.loading.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
-from models.engine.average import WeightAverage
 from models.engine.cuda_graph import decide
+from models.engine.ema import WeightAverage
 from models.engine.fine_tuning import init_from
 from models.engine.interrupts import RunLock, ignore_save_requests
 from models.engine.saving import restore_schedulers
@@ -59,8 +59,9 @@ def train(opt: Namespace) -> BaseModel:
             validation = Validation(opt, model, held_out) if held_out else None
             from_main(lambda: prepare_folder(opt, model))  # only now: a refusal above moves no earlier run
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
-            tell(f"training {opt.name} on {opt.device}: epochs {progress.epoch} to {last} of {len(loader)} images; "
-                 f"process {os.getpid()}{others}, {model.save_dir}")
+            speed = ", ".join(f"{key} {getattr(opt, key)}" for key in ("amp", "compile", "cuda_graph", "cache"))
+            tell(f"training {opt.name} on {opt.device} ({'plain' if opt.plain else speed}): epochs {progress.epoch} to "
+                 f"{last} of {len(loader)} images; process {os.getpid()}{others}, {model.save_dir}")
             done = (progress.epoch - 1) * len(loader) + progress.iters
             with Bar(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
                     closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:

@@ -14,12 +14,13 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from models.engine import hardware, saving, state
-from models.engine.average import WeightAverage
+from models.engine.ema import WeightAverage
 from models.engine.schedule import get_scheduler
 from models.engine.step import fuse, minimizing
 from networks.per_image import translating
 from util.device import one_core
 from util.distributed import from_main
+from util.errors import UsageError
 from util.notices import tell
 from util.run_files import checkpoint_tag, run_folder
 from util.seed import derive
@@ -103,9 +104,13 @@ class BaseModel(nn.Module, ABC):
         Gradients are averaged over processes; a step whose loss or gradient is not finite is skipped.
         """
         optimizer, part = getattr(self, f"optimizer_{name}"), self._engine.part
+        if name in self._engine.minimized and part != state.MicroBatch():
+            raise UsageError(f"--accumulate needs one minimize('{name}', ...) per batch, not several")
+        self._engine.minimized.add(name)
         if part.first:
             optimizer.zero_grad()
-        loss = loss * (part.share + (loss - loss).detach())  # NaN unless finite, also where the gradient is finite
+        if not torch.is_anomaly_enabled():  # which would blame this line
+            loss = loss * (part.share + (loss - loss).detach())  # NaN unless finite, even if its gradient is finite
         scaler = self._engine.scalers.get(name)
         (scaler.scale(loss) if scaler else loss).backward()
         if part.last:

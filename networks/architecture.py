@@ -38,9 +38,9 @@ def _describe(state: State) -> dict[str, Any]:
 
 
 def _norm(state: State, convolution: str, norm: str) -> str:
-    """Only batch norm has weights, only instance norm leaves the bias to the convolution before it."""
+    """Only batch norm has weights and statistics, only instance norm needs a bias before it; KeyError for others."""
     if f"{norm}.weight" in state:
-        return "batch"
+        return "batch" if state[f"{norm}.running_mean"].dim() else ""
     return "instance" if f"{convolution}.bias" in state else "none"
 
 

@@ -36,7 +36,7 @@ def get_norm_layer(norm_type: str = "instance") -> Callable[[int], nn.Module]:
 
 
 def needs_bias(norm_layer: Callable) -> bool:
-    """Whether the convolution before this norm has a bias: with instance norm only, as in the published weights."""
+    """Whether the convolution before this norm has a bias: only before instance norm, as in the published weights."""
     norm = norm_layer.func if isinstance(norm_layer, partial) else norm_layer
     return inspect.isclass(norm) and issubclass(norm, nn.InstanceNorm2d)
 

@@ -12,7 +12,7 @@ from networks.layers import check_size, needs_bias
 @DISCRIMINATORS.register("basic", n_layers=3)
 @DISCRIMINATORS.register("n_layers")
 class NLayerDiscriminator(nn.Module):
-    """(N, input_nc, H, W) -> (N, 1, H / 2^n_layers - 2, W / 2^n_layers - 2); sees 70x70 pixels with three layers.
+    """(N, input_nc, H, W) -> (N, 1, H // 2^n_layers - 2, W // 2^n_layers - 2); sees 70x70 pixels with three layers.
 
     layer of `model`         index             channels
     4x4, stride 2            0                 ndf
@@ -35,7 +35,7 @@ class NLayerDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:           # (N, input_nc, H, W)
         check_size(self, width=x.shape[3], height=x.shape[2])
-        return self.model(x)                          # (N, 1, H / 2^n_layers - 2, W / 2^n_layers - 2)
+        return self.model(x)                          # (N, 1, H // 2^n_layers - 2, W // 2^n_layers - 2)
 
 
 @DISCRIMINATORS.register("pixel")

@@ -111,7 +111,7 @@ class BaseOptions(ABC):
                 if value not in quiet.split(" "):
                     value = "" if value == "True" else f" {value}"
                     raise UsageError(f"--plain and --{name}{value} exclude each other: --plain runs networks as "
-                                     f"they are written, in float32")
+                                     f"they are written, in float32 (--plain=false takes back a recorded --plain)")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The resolved options of a command line; raises UsageError, or prints help and exits."""

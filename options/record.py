@@ -12,10 +12,18 @@ from util.files import atomic, inside, read_json
 from util.notices import notice
 from util.run_files import RECORD, checkpoint_tag, network_file, network_files, run_folder
 
+FAST = {"amp", "compile", "cuda_graph", "without", "checkpoint_activations"}  # what --plain turns off
+
 
 def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str, dict]) -> None:
-    """`train_opt.json`, the resolved options and the arguments of each network, and `train_opt.txt` for people."""
+    """`train_opt.json`, the resolved options and the arguments of each network, and `train_opt.txt` for people.
+
+    A run that is continued with --plain, to debug it, keeps how fast it ran before.
+    """
     values = {key: _plain(value) for key, value in sorted(vars(opt).items())}
+    if opt.plain and opt.continue_train:
+        recorded = read_record(opt.checkpoints_dir, opt.name).get("options", {})
+        values |= {key: recorded[key] for key in (*FAST, "plain") if key in recorded}
     with atomic(Path(folder) / RECORD) as file:
         json.dump({"options": values, "networks": networks}, file, indent=1, default=str)
     with atomic(Path(folder) / "train_opt.txt") as file:

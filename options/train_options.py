@@ -8,15 +8,13 @@ from models.engine.schedule import LR_POLICIES
 from networks import OBJECTIVES
 from options.base_options import BaseOptions
 from options.parser import Parser
+from options.record import FAST
 from util.errors import UsageError
 from util.metrics import find_metrics
 from util.types import fraction, natural, not_negative, positive
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
                  "device", "gpu_ids", "init_from"}
-FAST = {"amp", "compile", "cuda_graph", "without", "checkpoint_activations"}  # what --plain takes off
-
-
 class TrainOptions(BaseOptions):
     """What training takes; `--continue_train --name RUN` is a whole command line."""
 

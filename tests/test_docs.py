@@ -5,9 +5,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, picture, run_test, run_train, train_options, write
+import torch
+from conftest import ROOT, cli, picture, run_test, run_train, train_options, write
 
 from data import create_dataset
+from networks.architecture import describe
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util.errors import UsageError
@@ -26,6 +28,25 @@ def test_the_classic_model_of_the_page_trains_and_translates(strips):
     run_train("--model", "listed", "--plugin_dir", "my_plugins", "--dataroot", strips)
     assert "G_pixel" in Path("checkpoints/experiment_name/loss_log.txt").read_text()
     assert run_test("--dataroot", f"{strips}/test") == 0
+
+
+def test_the_sweep_of_the_page_trains_twice(tmp_path, monkeypatch):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    text = next(block for block in code("model_plugin.md") if "import train" in block)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    Path("sweep.py").write_text(text.replace('"--name"', '"--max_dataset_size", "2", "--name"'))
+    done = cli("-c", "exec(open('sweep.py').read())")
+    assert done.returncode == 0, done.stderr
+    assert all(Path(f"checkpoints/lr_{lr}/latest_net_G.pth").exists() for lr in ("0.0002", "0.0005"))
+
+
+def test_the_norm_of_the_page_trains_and_translates(strips):
+    Path("my_plugins").mkdir()
+    Path("my_plugins/grouped_model.py").write_text(next(b for b in code("model_plugin.md") if "group_norm" in b))
+    run_train("--model", "grouped", "--plugin_dir", "my_plugins", "--dataroot", strips, "--norm", "group", "--ngf", "4",
+              "--ndf", "4")
+    assert run_test("--dataroot", f"{strips}/test") == 0
+    assert describe(torch.load("checkpoints/experiment_name/latest_net_G.pth", weights_only=True)) == {}
 
 
 def test_the_dataset_of_the_page_is_the_template(tmp_path):

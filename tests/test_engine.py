@@ -181,8 +181,34 @@ def test_plain_trains_what_is_written_and_takes_up_any_run(strips):
     run_train("--model", "pix2pix", "--dataroot", strips, "--amp", "bf16", "--name", "fast", "--without", "tanh,skip")
     assert recorded("fast")["without"] == ["tanh", "skip"]
     run_on("--name", "fast", "--n_epochs", "2", "--plain")
-    assert recorded("fast")["amp"] == "off"
     assert run_test("--dataroot", f"{strips}/test", "--plain") == 0
+
+
+def test_a_run_debugged_with_plain_runs_as_before_afterwards(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--amp", "bf16", "--without", "skip")
+    run_on("--n_epochs", "2", "--plain")
+    kept = {key: recorded()[key] for key in ("amp", "without", "plain")}
+    assert kept == {"amp": "bf16", "without": ["skip"], "plain": False}
+    run_on("--n_epochs", "3", "--amp", "off")
+    assert recorded()["amp"] == "off"
+
+
+TWICE = """
+from models.template_model import TemplateModel
+
+
+class TwiceModel(TemplateModel):
+    def optimize_parameters(self):
+        for _ in range(2):
+            super().optimize_parameters()
+"""
+
+
+def test_two_steps_a_batch_are_refused_where_they_would_accumulate_wrongly(strips):
+    argv = (*plugin("twice", TWICE), "--dataroot", strips)
+    run_train(*argv)
+    with pytest.raises(UsageError, match=r"--accumulate needs one minimize\('G', ...\) per batch, not several"):
+        run_train(*argv, "--accumulate", "2")
 
 
 @pytest.mark.parametrize(("argv", "message"), [

@@ -157,6 +157,26 @@ def test_from_the_call_to_the_first_layer_there_is_little_to_step_through(argv, 
     assert len(ours) <= most
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("conv", [nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, 2), nn.ConvTranspose2d(4, 4, 3, 2),
+                                  nn.Conv2d(4, 2, 5), nn.Conv2d(4, 4, 3, padding="same"),
+                                  nn.Conv2d(4, 4, 3, dilation=2)])
+def test_replaced_convolutions_accept_what_torch_s_do(conv):
+    """Images without a batch, and batches without an image."""
+    other = faster(copy.deepcopy(conv))
+    for shape in ((4, 9, 9), (0, 4, 9, 9), (2, 4, 9, 9)):
+        x = torch.randn(shape)
+        y, z = conv(x), other(x)
+        torch.testing.assert_close(z, y, rtol=1e-4, atol=1e-5)
+        if z.numel():
+            z.sum().backward()
+
+
+def test_without_the_instance_norm_of_ours_images_stay_contiguous(monkeypatch):
+    monkeypatch.setattr(table, "TABLE", tuple(row for row in table.TABLE if row.name != "instance_norm"))
+    assert "forward" not in vars(accelerate(NETS["unet"](), Choices(CPU)))
+
+
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("ours", [convolutions.FewPositions, convolutions.FewPositionsTransposed])
 def test_few_positions_give_the_same_convolution(ours, n):

@@ -53,6 +53,10 @@ def test_each_disease_is_told_once_with_a_remedy(name):
     assert "; try " in told[0]
 
 
+def test_a_critic_s_score_below_zero_is_no_disease():
+    assert observed(good, losses=lambda i: {**LOSSES, "G_A": -3.0}, mode="wgangp") == []
+
+
 def test_a_healthy_run_is_silent():
     assert observed(good, losses=lambda i: {**LOSSES, "D_A": 0.15 + 0.1 * (i % 3)}) == []
     assert observed(lambda i, a, b: -a + 2 * b, paired=True) == []

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "options": {"util", "networks", "models", "models/engine", "data", "data/loading"},
 }
 EXCEPT = {("models/engine/hardware.py", "networks/fast")}  # the only file that knows how networks are accelerated
-BELOW = ("state", "schedule", "average", "saving", "hardware", "step")  # of models/engine: what base_model.py stands on
+BELOW = ("state", "schedule", "ema", "saving", "hardware", "step")  # of models/engine: what base_model.py stands on
 FILES = [path for package in MAY_IMPORT if "/" not in package for path in sorted((ROOT / package).rglob("*.py"))]
 SCRIPTS = [ROOT / "train.py", ROOT / "test.py"]
 

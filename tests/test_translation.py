@@ -146,3 +146,15 @@ def test_a_copy_of_a_compiled_network_is_the_network_it_was(monkeypatch):
     assert not torch.equal(twin(x), expected)
     assert isinstance(twin.encode.__self__, nn.Module)
     assert twin.encode.__self__ is twin
+
+
+def test_networks_in_evaluation_mode_stay_in_it_while_threads_translate(cores):
+    """Threads that switch the mode of shared modules would race."""
+    cores(2)
+    body = ("    capturable = True\n    def __init__(self, opt):\n        super().__init__(opt)\n"
+            "        self.netF = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 1) for _ in range(30))).eval()\n")
+    model = made((*model_file("resting", "Pix2Pix", body), "--norm", "batch", "--dataroot", "x"))
+    for _ in range(5):
+        fakes(model, count=12)
+        assert not any(module.training for module in model.netF.modules())
+        assert all(module.training for module in model.netG.modules())

@@ -15,8 +15,8 @@ from PIL import Image
 from data import create_dataset, create_validation_dataset
 from models import create_model
 from models.base_model import BaseModel
-from models.engine.average import WeightAverage
-from models.engine.saving import network_states, restore_weights
+from models.engine.ema import WeightAverage
+from models.engine.saving import network_states, restore_state
 from models.engine.state import learning_rate, networks
 from models.engine.validation import Followed, Validation, best_of, follow, undisturbed
 from util.errors import UsageError
@@ -288,7 +288,7 @@ def test_the_average_starts_from_the_weights_that_are_loaded(with_val, monkeypat
     model._engine.average.steps = 7
     with torch.no_grad():
         model.netG.model.model[0].weight.fill_(torch.nan)
-    restore_weights(model)
+    restore_state(model)
     state = network_states(model)
     assert equal(state["G"].values(), state["G_ema"].values())
     assert model._engine.average.steps == 0

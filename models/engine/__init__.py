@@ -1,1 +1,1 @@
-"""What drives a model: steps, saves, validation, translation. No plugin imports it."""
+"""What drives a model: steps, saves, validation, translation. Of models/*.py, only the base model imports it."""

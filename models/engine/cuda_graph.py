@@ -111,9 +111,8 @@ class CapturedStep:
         self.shapes = {name: value.shape for name, value in inputs.items()}
         self.inputs = {name: value.clone() for name, value in inputs.items()}
         self.images = len(next(iter(inputs.values())))
-        self.rates = {(name, i): torch.tensor(0.0, device=self.model.device)
-                      for name, optimizer in optimizers(self.model).items()
-                      for i in range(len(optimizer.param_groups))}
+        self.rates = [(group, torch.tensor(0.0, device=self.model.device))
+                      for optimizer in optimizers(self.model).values() for group in optimizer.param_groups]
         asked = [pool for pool in pools(self.model).values() if pool.pool_size]
         self.pools = sorted(asked, key=lambda pool: pool.last_query)  # they draw in the order of their queries
         for pool in self.pools:
@@ -124,23 +123,20 @@ class CapturedStep:
         for name, value in inputs.items():
             self.inputs[name].copy_(value)
         vars(self.model).update(self.inputs)
-        for (name, i), rate in self.rates.items():
-            rate.fill_(self._group(name, i)["lr"])
+        for group, rate in self.rates:
+            rate.fill_(group["lr"])
         for pool in self.pools:
             pool.plan(self.images)
 
-    def _group(self, name: str, i: int) -> dict[str, Any]:
-        return optimizers(self.model)[name].param_groups[i]
-
     def _step_with_static_rates(self) -> None:
-        numbers = {key: self._group(*key)["lr"] for key in self.rates}
-        for key, rate in self.rates.items():
-            self._group(*key).update(lr=rate, capturable=True)
+        numbers = [group["lr"] for group, _ in self.rates]
+        for group, rate in self.rates:
+            group.update(lr=rate, capturable=True)
         try:
             self.model.optimize_parameters()
         finally:
-            for key, number in numbers.items():
-                self._group(*key).update(lr=number, capturable=False)
+            for (group, _), number in zip(self.rates, numbers, strict=True):
+                group.update(lr=number, capturable=False)
 
     def _moved(self, step: Callable[[], None], inputs: dict[str, Tensor], before: dict[str, Any]) -> Tensor:
         """The change of the weights after COMPARED steps on these inputs, flattened."""

@@ -25,7 +25,8 @@ def prepare(model: nn.Module, opt: Namespace) -> None:
     opt.amp = "off" if opt.plain else pick_amp(opt.amp, model.device)
     compiled = [] if opt.plain else _to_compile(model, opt)
     opt.compile, model._engine.compiled = ("on", True) if compiled else ("off", False)
-    if opt.plain:
+    without = check_rows([row for row in ROWS if row != "sync_batch_norm"] if opt.plain else opt.without)
+    if opt.plain and world_size() == 1:  # of several processes, batch norm is one all the same
         return
     precision, on_cuda = dtype_of(opt.amp), model.device.type == "cuda"
     for net in networks(model).values():
@@ -34,7 +35,7 @@ def prepare(model: nn.Module, opt: Namespace) -> None:
             model.device, precision, compiled=here,
             channels_last_weights=here or on_cuda or (precision is not None and not model.isTrain),
             recompute=getattr(opt, "checkpoint_activations", False), processes=world_size(),
-            without=check_rows(opt.without)), training=model.isTrain)
+            without=without), training=model.isTrain)
     if model.isTrain and precision == torch.float16:
         model._engine.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(model.device.type)
                                  for name in optimizers(model)}

@@ -26,13 +26,12 @@ class Seen(NamedTuple):
     changed: float     # |output - source|
     apart: float       # |target - source|
 
-
-class Symptom(NamedTuple):
-    """What is wrong, what to try, and the test of a window of observations."""
-
-    what: str
-    remedy: str
-    holds: Callable[["Health"], bool]
+    @classmethod
+    def of(cls, *batches: Tensor) -> "Seen":
+        """Source, output and target (N, C, H, W); the small pictures are those of the first image."""
+        source, output, target = (x.detach().float() for x in batches)
+        small = (F.adaptive_avg_pool2d(x[:1], SIDE)[0].cpu() for x in (source, output, target))
+        return cls(*small, *(float((x - source).abs().mean()) for x in (output, target)))
 
 
 class Health:
@@ -55,10 +54,10 @@ class Health:
         for source, target in (("A", "B"), ("B", "A")):
             batches = [getattr(model, name, None) for name in (f"real_{source}", f"fake_{target}", f"real_{target}")]
             if all(torch.is_tensor(x) and x.dim() == 4 for x in batches) and len({x.shape for x in batches}) == 1:
-                self.seen.setdefault(f"fake_{target}", deque(maxlen=WINDOW)).append(look(*batches))
+                self.seen.setdefault(f"fake_{target}", deque(maxlen=WINDOW)).append(Seen.of(*batches))
         self._remember(epoch, files)
-        for symptom in SYMPTOMS:
-            self._follow(symptom, symptom.holds(self))
+        for what, (remedy, holds) in SYMPTOMS.items():
+            self._follow(what, remedy, holds(self))
 
     def _remember(self, epoch: int, files: Iterable[str]) -> None:
         if epoch != self._epoch:
@@ -72,16 +71,16 @@ class Health:
             self.files.append(digest in self._contents)
             self._contents.add(digest)
 
-    def _follow(self, symptom: Symptom, holds: bool) -> None:
+    def _follow(self, what: str, remedy: str, holds: bool) -> None:
         if holds:
-            if symptom.what not in self.present:
-                self.tell(f"health: {symptom.what}; try {symptom.remedy}")
-            self.present[symptom.what] = 0
-        elif symptom.what in self.present:
-            self.present[symptom.what] += 1
-            if self.present[symptom.what] >= WINDOW // 2:
-                del self.present[symptom.what]
-                self.tell(f"health: no longer: {symptom.what}")
+            if what not in self.present:
+                self.tell(f"health: {what}; try {remedy}")
+            self.present[what] = 0
+        elif what in self.present:
+            self.present[what] += 1
+            if self.present[what] >= WINDOW // 2:
+                del self.present[what]
+                self.tell(f"health: no longer: {what}")
 
     def windows(self) -> list[list[Seen]]:
         """The last observations of each translation that has enough."""
@@ -92,21 +91,25 @@ class Health:
         sums = [[value for name, value in losses.items() if name.startswith(starts)] for losses in self.losses]
         return sum(map(sum, sums)) / WINDOW if len(sums) == WINDOW and all(sums) else None
 
-    def discriminator(self) -> list[float] | None:
-        """The discriminators' losses over a full window, relative to guessing."""
+    def discriminator(self) -> list[float]:
+        """The discriminators' losses over a full window, relative to guessing; empty before, or if that is unknown."""
         values = [value for losses in self.losses for name, value in losses.items() if name.startswith("D_")]
-        return [value / self.chance for value in values] if self.chance and len(self.losses) == WINDOW else None
+        return [value / self.chance for value in values] if self.chance and len(self.losses) == WINDOW else []
 
 
-def look(source: Tensor, output: Tensor, target: Tensor) -> Seen:
-    """Small pictures of the first image of each batch (N, C, H, W), and how the batches differ."""
-    source, output, target = (x.detach().float() for x in (source, output, target))
-    small = (F.adaptive_avg_pool2d(x[:1], SIDE)[0].cpu() for x in (source, output, target))
-    return Seen(*small, *(float((x - source).abs().mean()) for x in (output, target)))
+def spread(images: Iterable[Tensor]) -> float:
+    """How far apart images are: the standard deviation per pixel, averaged over pixels."""
+    return float(torch.stack(list(images)).std(0).mean())
 
 
-def copies(health: Health) -> bool:
-    """The output is the input: it changes by less than a twentieth of the difference between the domains."""
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Of the brightness of two small pictures, -1 to 1; 0 if one has no contrast."""
+    a, b = (x.mean(0).flatten() - x.mean() for x in (a, b))
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6))
+
+
+def copied(health: Health) -> bool:
+    """The output changes by less than a twentieth of the difference between the domains."""
     return any(fmean(s.changed for s in window) < 0.05 * fmean(s.apart for s in window) for window in health.windows())
 
 
@@ -123,56 +126,29 @@ def inverted(health: Health) -> bool:
                < (-0.3 if health.paired else -0.7) for window in health.windows())
 
 
-def discriminator_won(health: Health) -> bool:
-    """Its losses are below a fiftieth of guessing."""
-    losses = health.discriminator()
-    return bool(losses) and fmean(losses) < 0.02
-
-
-def discriminator_idle(health: Health) -> bool:
-    """Its losses stay at those of guessing."""
-    losses = health.discriminator()
-    return bool(losses) and all(abs(value - 1) < 0.05 for value in losses)
-
-
-def dominated(kind: str, times: float) -> Callable[[Health], bool]:
+def dominates(kind: str, times: float) -> Callable[[Health], bool]:
     """A test whether terms with this prefix exceed `times` the adversarial ones."""
     def test(health: Health) -> bool:
         term, adversarial = health.mean_loss(kind), health.mean_loss("G_GAN", "G_A", "G_B")
-        return term is not None and adversarial is not None and term > times * adversarial
+        return term is not None and adversarial is not None and term > times * adversarial > 0
     return test
 
 
-def repeats(health: Health) -> bool:
-    """A third of the images were seen before in the same epoch."""
-    return len(health.files) >= 2 * WINDOW and fmean(health.files) > 1 / 3
-
-
-def spread(images: Iterable[Tensor]) -> float:
-    """How far apart images are: the standard deviation per pixel, averaged over pixels."""
-    return float(torch.stack(list(images)).std(0).mean())
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    """Of the brightness of two small pictures, -1 to 1; 0 if one has no contrast."""
-    a, b = (x.mean(0).flatten() - x.mean() for x in (a, b))
-    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6))
-
-
-SYMPTOMS = (
-    Symptom("the generator copies its input",
-            "--lambda_identity 0, or smaller --lambda_A and --lambda_B", copies),
-    Symptom("outputs collapse to one picture",
-            "a smaller --lr, --gan_mode lsgan, another --seed, more varied images", collapsed),
-    Symptom("bright and dark are inverted",
-            "another --seed, a larger --lambda_identity (with pairs --lambda_L1)", inverted),
-    Symptom("the discriminator has won",
-            "a smaller --ndf, --gan_mode lsgan, more training images", discriminator_won),
-    Symptom("the discriminator does not learn",
-            "a larger --ndf, --netD n_layers --n_layers_D 4, or a larger --lr", discriminator_idle),
-    Symptom("the cycle term dominates", "smaller --lambda_A and --lambda_B", dominated("cycle_", 30)),
-    Symptom("the identity term dominates", "a smaller --lambda_identity", dominated("idt_", 30)),
-    Symptom("the L1 term dominates", "a smaller --lambda_L1", dominated("G_L1", 300)),
-    Symptom("the data repeats, the same images come again within an epoch",
-            "more images, or a --dataroot without copies", repeats),
-)
+SYMPTOMS: dict[str, tuple[str, Callable[[Health], bool]]] = {  # what is wrong -> what to try, and a test
+    "the generator copies its input": ("--lambda_identity 0, or smaller --lambda_A and --lambda_B", copied),
+    "outputs collapse to one picture":
+        ("a smaller --lr, --gan_mode lsgan, another --seed, more varied images", collapsed),
+    "bright and dark are inverted":
+        ("another --seed, a larger --lambda_identity (with pairs --lambda_L1)", inverted),
+    "the discriminator has won": ("a smaller --ndf, --gan_mode lsgan, more training images",
+                                  lambda health: bool(losses := health.discriminator()) and fmean(losses) < 0.02),
+    "the discriminator does not learn":
+        ("a larger --ndf, --netD n_layers --n_layers_D 4, or a larger --lr",
+         lambda health: bool(losses := health.discriminator()) and all(abs(value - 1) < 0.05 for value in losses)),
+    "the cycle term dominates": ("smaller --lambda_A and --lambda_B", dominates("cycle_", 30)),
+    "the identity term dominates": ("a smaller --lambda_identity", dominates("idt_", 30)),
+    "the L1 term dominates": ("a smaller --lambda_L1", dominates("G_L1", 300)),
+    "the data repeats, the same images come again within an epoch":
+        ("more images, or a --dataroot without copies",
+         lambda health: len(health.files) >= 2 * WINDOW and fmean(health.files) > 1 / 3),
+}

@@ -110,7 +110,7 @@ class Signals:
         if self.stop and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.stop = self.stop or number
-        say("stopping after this step; another Ctrl-C ends at once")
+        say("stopping after this step; Ctrl-C now ends it immediately")
 
     def _note_save(self, *_) -> None:
         self.save = True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.engine.average import is_averaged
+from models.engine.ema import is_averaged
 from models.engine.schedule import restore_scheduler
 from models.engine.state import networks, optimizers, pools
 from networks.architecture import differences
@@ -112,7 +112,7 @@ def resume(model: nn.Module) -> None:
         reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
         tell(f"only the networks are restored ({reason}): optimizers start afresh, at epoch {opt.epoch_count}")
         return
-    state = restore_weights(model)
+    state = restore_state(model)
     if len(state["processes"]) == world_size():
         restore_random_states(state["processes"][rank()]["random"])
     else:
@@ -130,7 +130,7 @@ def restore_schedulers(model: nn.Module) -> None:
         restore_scheduler(scheduler, saved, engine.progress["epoch"] - model.opt.epoch_count)
 
 
-def restore_weights(model: nn.Module) -> dict[str, Any]:
+def restore_state(model: nn.Module) -> dict[str, Any]:
     """Restore networks, optimizers and pools from the last save; returns what else it holds."""
     path = state_file(model)
     alone = "--epoch TAG --epoch_count N loads the networks alone"

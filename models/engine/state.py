@@ -1,4 +1,4 @@
-"""What drives a model remembers here, on the one attribute `_engine`: all other names are the plugin's."""
+"""The engine's state of a model, its attribute `_engine`, and what it finds in a model."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.engine.average import WeightAverage
+from models.engine.ema import WeightAverage
 from util.errors import UsageError
 from util.image_pool import ImagePool
 
@@ -28,6 +28,7 @@ class EngineState:
     planned_size: tuple[int, int] | None = None      # (width, height) if all images share one size
     paired: bool = False                             # whether real_X is the truth of fake_X
     part: MicroBatch = field(default_factory=MicroBatch)
+    minimized: set[str] = field(default_factory=set)  # optimizers that have had this batch
     minimizing: bool = False                         # inside `minimize`
     guarded: bool = False                            # a Guard is active around all steps
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)

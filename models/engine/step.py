@@ -112,7 +112,7 @@ class Guard:
 
 
 def measure(gradients: list[Tensor], exactly: bool) -> Tensor:
-    """The L2 norm of all gradients, or on a CPU a sum that is finite if and only if they are, in half the time."""
+    """The L2 norm of all gradients, or on a CPU their sum, finite only if they are, in half the time."""
     if exactly or gradients[0].device.type != "cpu":
         return get_total_norm(gradients)
     return sum(gradient.abs().sum() if gradient.is_complex() else gradient.sum(dtype=torch.float32)

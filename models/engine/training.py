@@ -95,6 +95,7 @@ class Training:
         for i, batch in enumerate(batches):
             share.batch = mine[i] / everyone[i]
             model._engine.part = MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
+            model._engine.minimized.clear()
             self.train_on(batch)
             self.progress.means.add(losses(model), share.batch)
         if average:
@@ -154,24 +155,25 @@ class Training:
         if guard.skipped > before:
             for pool in pools(self.model).values():
                 pool.drop_non_finite()
-            say(f"warning: a loss or gradient is not finite; skipped steps: {guard.skipped}, with the files "
+            say(f"warning: a loss or gradient is not finite (epoch {self.progress.epoch}, up to image "
+                f"{self.progress.iters}); skipped steps: {guard.skipped}, with the files "
                 f"{', '.join(dict.fromkeys(files[:6]))}{', ...' if len(files) > 6 else ''}")
         if guard.streak >= self.opt.nan_patience:
-            self.restore_weights(f"{guard.streak} steps in a row were not finite")
+            self.restore_state(f"{guard.streak} steps in a row were not finite")
 
     def ensure_finite(self) -> None:
         """Restore weights that are not finite before they are written."""
         self.check_numbers()
         if not saving.is_finite(self.model):
-            self.restore_weights("weights are not finite")
+            self.restore_state("weights are not finite")
 
-    def restore_weights(self, reason: str) -> None:
+    def restore_state(self, reason: str) -> None:
         """Restore the last save; raises UsageError if there is none, or no step was finite since the last restore."""
         if self.guard.taken == self.restored_at or not (self.saver.saved or self.model._engine.progress):
             raise UsageError(f"no step is finite any more, and there is no good save to go back to; a smaller --lr, "
                              f"--grad_clip 1, or python -m data.check {self.opt.dataroot} may help")
         say(f"warning: {reason}; the weights of the last save are restored")
-        saving.restore_weights(self.model)
+        saving.restore_state(self.model)
         if self.captured:
             self.captured.forget()
         self.guard.streak, self.restored_at = 0, self.guard.taken

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.base_model import BaseModel
 from models.engine.hardware import takes_one_core
+from networks.per_image import in_mode
 
 Translated = tuple[BaseModel, dict[str, Any]]
 
@@ -59,8 +60,9 @@ def _at_once(model: BaseModel, batches: Iterable[dict[str, Any]], cores: int) ->
         replica._engine = copy.copy(model._engine)
         return tested(replica, batch)
 
+    mode = in_mode(model, not getattr(model.opt, "eval", False))  # once: threads that switch it would race
     try:
-        with ThreadPoolExecutor(cores, initializer=_enter_thread) as pool:
+        with mode, ThreadPoolExecutor(cores, initializer=_enter_thread) as pool:
             for batch in batches:
                 alone = not takes_one_core(model, batch)
                 if not alone:

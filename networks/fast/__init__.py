@@ -1,7 +1,8 @@
-"""The same numbers, sooner: `accelerate` replaces modules by the rows of `table`, `plain` takes that back.
+"""The same results up to rounding, faster: `accelerate` replaces modules by the rows of `table`, `plain` undoes it.
 
 Networks are plain torch and know nothing of this package; `models.engine.hardware` alone calls it. A network is changed
-in two ways only: the class of a module (rows), and a wrapper around a method (boundary, compiled or recomputed parts).
+in two ways: the class of a module (rows), and a wrapper around a method (boundary, compiled or recomputed parts).
+Weights may also change their memory format.
 """
 
 import torch
@@ -28,7 +29,7 @@ def accelerate(net: nn.Module, choices: Choices, training: bool = True) -> nn.Mo
     if channels_last and choices.channels_last_weights:
         net.to(memory_format=torch.channels_last)
     if choices.precision is not None or channels_last:
-        wrap(net, "forward", Boundary, choices.precision, channels_last)
+        wrap(net, "forward", Boundary, choices.device.type, choices.precision, channels_last)
     return net
 
 

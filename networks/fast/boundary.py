@@ -38,16 +38,15 @@ class Boundary(Wrapped):
     What leaves is float32 and contiguous.
     """
 
-    def __init__(self, method: Callable, precision: torch.dtype | None, channels_last: bool):
+    def __init__(self, method: Callable, kind: str, precision: torch.dtype | None, channels_last: bool):
         super().__init__(method)
-        self.precision, self.channels_last = precision, channels_last
+        self.kind, self.precision, self.channels_last = kind, precision, channels_last  # kind of device
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.channels_last:
             args = tuple(x.contiguous(memory_format=torch.channels_last) if torch.is_tensor(x) and x.dim() == 4 else x
                          for x in args)
-        kind = next((x.device.type for x in args if torch.is_tensor(x)), "cpu")
-        with torch.autocast(kind, self.precision) if self.precision is not None else contextlib.nullcontext():
+        with torch.autocast(self.kind, self.precision) if self.precision is not None else contextlib.nullcontext():
             out = self.method(*args, **kwargs)  # without a precision of ours, a plugin's own autocast holds
         return tree_map(self._restored, out)
 

@@ -11,7 +11,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """The statistics are those of the batches of all processes; same weights, same keys.
 
     Synchronised only where gradients are recorded, which all processes do together; validation and pictures are not.
-    Images that stand in for missing ones do not count.
+    A process whose batch only pads the end of an epoch contributes nothing.
     """
 
     @_disable_dynamo

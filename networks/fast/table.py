@@ -22,7 +22,7 @@ class Choices:
     device: torch.device
     precision: torch.dtype | None = None    # of autocast; None: the type of weights and images
     compiled: bool = False
-    channels_last_weights: bool = False     # besides the images
+    channels_last_weights: bool = False     # store weights channels-last as well as images
     recompute: bool = False                 # activations, in the backward pass, instead of keeping them
     processes: int = 1
     without: frozenset[str] = field(default_factory=frozenset)  # names of rows
@@ -33,13 +33,16 @@ Condition = Callable[[nn.Module, Choices], bool]
 
 @dataclass(frozen=True)
 class Row:
-    """Modules that are exactly a key of `replaces` become its value where `where` holds; they keep all they hold."""
+    """A module whose class is exactly a key of `replaces` gets its value as class if `where(module, choices)` holds.
+
+    Weights, buffers and attributes stay. `channels_last` replaces nothing, and its `where` gets the whole network.
+    """
 
     name: str
     replaces: dict[type[nn.Module], type[nn.Module]]
     where: Condition
     because: str
-    shown_by: str         # the command that prints what it is worth
+    shown_by: str         # the command that prints what it is worth, or the test that shows why it is needed
     torch: str = "2.15"   # the newest version it was measured or found necessary with
     bound: float = 1e-4   # of the difference to plain outputs and gradients in float32, relative to the largest
 
@@ -132,4 +135,4 @@ def gradients_survive_channels_last(net: nn.Module, choices: Choices) -> bool:
     norms = [m for m in net.modules() if isinstance(m, nn.InstanceNorm2d)]
     return (all(type(m).__module__.startswith(("torch.", "networks.")) for m in net.modules())
             and not any(norm.track_running_stats for norm in norms)
-            and not (norms and "instance_norm" in choices.without))
+            and (not norms or any(nn.InstanceNorm2d in row.replaces for row in rows(choices))))

@@ -1,8 +1,8 @@
 """Faults injected into real trainings, and what survived them; prints a table.
 
-    python benchmarks/faults.py                       each fault a few times
-    python benchmarks/faults.py --tries 300 killed    one of them, often
-    python benchmarks/faults.py --list
+    python tests/faults.py                       each fault a few times
+    python tests/faults.py --tries 300 killed    one of them, often
+    python tests/faults.py --list
 
 Each try runs train.py in processes of its own, on a small pix2pix with --seed. It has survived when the run, continued
 where needed, ends with weights equal bit for bit to those of the run that nothing happened to, or, where the fault
