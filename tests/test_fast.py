@@ -341,7 +341,7 @@ def one_step(opt, batches, double=True):
     model.setup(opt)
     sizes = [len(batch["A"]) for batch in batches]
     for i, batch in enumerate(batches):
-        model._engine.part = MicroBatch(i == 0, sizes[i] / sum(sizes), i == len(batches) - 1)
+        model._engine.begin(MicroBatch(i == 0, sizes[i] / sum(sizes), i == len(batches) - 1))
         model.set_input(batch)
         model.optimize_parameters()
     return {f"{n}.{k}": v for n, net in networks(model).items() for k, v in net.state_dict().items()}, model

@@ -38,6 +38,10 @@ class EngineState:
     progress: dict[str, Any] = field(default_factory=dict)               # of the run that was resumed
     saved_schedulers: list[dict[str, Any]] = field(default_factory=list)
 
+    def begin(self, part: MicroBatch) -> None:
+        """The next call of `optimize_parameters` sees this part of a step."""
+        self.part, self.minimized = part, set()
+
 
 def networks(model: nn.Module) -> dict[str, nn.Module]:
     """Name -> network: those that a plugin lists in `model_names`, then every other attribute `net*`."""

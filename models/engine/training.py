@@ -94,8 +94,7 @@ class Training:
         share.step = sum(mine) / sum(everyone)
         for i, batch in enumerate(batches):
             share.batch = mine[i] / everyone[i]
-            model._engine.part = MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1)
-            model._engine.minimized.clear()
+            model._engine.begin(MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1))
             self.train_on(batch)
             self.progress.means.add(losses(model), share.batch)
         if average:
