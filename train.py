@@ -1,6 +1,7 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
 import os
+import shutil
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -16,6 +17,7 @@ from models.engine.fine_tuning import init_from
 from models.engine.interrupts import RunLock, ignore_save_requests
 from models.engine.saving import restore_schedulers
 from models.engine.state import networks
+from models.engine.step import OwnStep
 from models.engine.training import Training
 from models.engine.validation import Validation
 from models.engine.views import make_sinks
@@ -29,7 +31,7 @@ from util.files import remove_unfinished
 from util.memory import explained, keep_freed_memory, peak
 from util.notices import Bar, fresh, notice, tell
 from util.progress import Progress
-from util.run_files import checkpoint_tag, move_aside
+from util.run_files import RECORD, STATE, checkpoint_tag, move_aside
 from util.seed import derive, seed_all
 
 LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size",
@@ -57,7 +59,7 @@ def train(opt: Namespace) -> BaseModel:
             if opt.patience and not held_out:
                 raise UsageError("--patience counts validations, and there are none")
             validation = Validation(opt, model, held_out) if held_out else None
-            from_main(lambda: prepare_folder(opt, model))  # only now: a refusal above moves no earlier run
+            earlier = from_main(lambda: prepare_folder(opt, model))  # only now: a refusal above moves no earlier run
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             speed = ", ".join(f"{key} {getattr(opt, key)}" for key in ("amp", "compile", "cuda_graph", "cache"))
             tell(f"training {opt.name} on {opt.device} ({'plain' if opt.plain else speed}): epochs {progress.epoch} to "
@@ -65,7 +67,11 @@ def train(opt: Namespace) -> BaseModel:
             done = (progress.epoch - 1) * len(loader) + progress.iters
             with Bar(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
                     closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:
-                Training(opt, loader, model, progress, bar, sinks, validation, lambda: record(opt, model)).run()
+                try:
+                    Training(opt, loader, model, progress, bar, sinks, validation, lambda: record(opt, model)).run()
+                except OwnStep:
+                    from_main(lambda: take_back(Path(model.save_dir), *earlier))
+                    raise
             tell(f"memory: {peak()}")
     return model
 
@@ -107,14 +113,30 @@ def finished(opt: Namespace, progress: Progress, last: int) -> str:
     return ""
 
 
-def prepare_folder(opt: Namespace, model: BaseModel) -> None:
-    """Move the files of an earlier run aside, and record this one."""
+def prepare_folder(opt: Namespace, model: BaseModel) -> tuple[Path | None, bytes]:
+    """Move the files of an earlier run aside, and record this one; returns where they are, and a record that was there.
+    """
     for part in ("", "web", "web/images"):
         remove_unfinished(Path(model.save_dir) / part)
+    path, aside = Path(model.save_dir) / RECORD, None
+    before = path.read_bytes() if path.exists() else b""
     if not opt.continue_train and (aside := move_aside(model.save_dir)):
         notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have "
                         f"continued it")
     record(opt, model)
+    return aside, before
+
+
+def take_back(folder: Path, aside: Path | None, before: bytes) -> None:
+    """Undo `prepare_folder` for a run that is refused at its first step, unless it has been saved."""
+    if not aside and before:
+        (folder / RECORD).write_bytes(before)
+    elif aside and not (folder / STATE).exists():
+        for path in aside.iterdir():
+            if (target := folder / path.name).is_dir():
+                shutil.rmtree(target)
+            path.replace(target)
+        aside.rmdir()
 
 
 def record(opt: Namespace, model: BaseModel) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import init
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from util.errors import UsageError, unknown
 from util.registry import Registry
@@ -50,7 +51,7 @@ def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if weight is None:
             continue
-        if "Conv" in kind or "Linear" in kind:
+        if "Conv" in kind or "Linear" in kind or isinstance(module, _ConvNd):
             INIT_TYPES[init_type](weight.data, init_gain)
         elif "BatchNorm2d" in kind:
             init.normal_(weight.data, 1.0, init_gain)

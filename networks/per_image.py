@@ -49,7 +49,9 @@ class PerImage(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if function is F.batch_norm and kwargs.get("training") and args[0].dim() > 2:
+        if function is F.batch_norm and kwargs.get("training"):
+            if args[0].dim() == 2 and args[1] is not None:  # (N, C) has no statistics of one image
+                return function(*args, **{**kwargs, "training": False})
             return F.instance_norm(args[0], weight=kwargs["weight"], bias=kwargs["bias"], eps=kwargs["eps"])
         if function in (F.dropout, F.dropout2d) and kwargs["training"]:
             x, p = args[0], kwargs["p"]

@@ -133,8 +133,9 @@ class BaseOptions(ABC):
         self.settle(opt)
         before = record.get("options", {}).get("device", opt.device.type).partition(":")[0]
         if getattr(opt, "continue_train", False) and before != opt.device.type:
-            notice("moved", f"run {opt.name} was trained on {before}, and --amp {opt.amp} --compile {opt.compile} "
-                            f"--cuda_graph {opt.cuda_graph} are as recorded; `auto` for each chooses afresh")
+            notice("moved", f"run {opt.name} was trained on {before} and continues on {opt.device.type} with --amp "
+                            f"{opt.amp} --compile {opt.compile} --cuda_graph {opt.cuda_graph}; `auto` for each chooses "
+                            f"afresh")
         if opt.dataroot == "demo":
             from data.demo import prepare
 

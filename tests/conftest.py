@@ -1,7 +1,10 @@
 """Small datasets, runs in a temporary folder, and everything global put back after each test."""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of tiny networks, several threads only wait for each other
 
 import numpy as np
 import pytest

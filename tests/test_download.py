@@ -180,7 +180,7 @@ def test_names(server, capsys):
     assert "horse2zebra" in capsys.readouterr().out
     for argv, message in (
         (["horse2zebr"], "Unknown dataset 'horse2zebr'. Did you mean 'horse2zebra'"),
-        (["facades"], "'facades' is there for cycle_gan and pix2pix; say which with --model"),
+        (["facades"], "'facades' exists for cycle_gan and pix2pix; choose with --model"),
         (["night2day", "--model", "cycle_gan"], "Unknown dataset 'night2day'"),
         (["cityscapes"], "licence of cityscapes"),
         (["nope", "--pretrained"], "Unknown pretrained generator"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, equal, run_on, run_test, run_train, train_options, weights
+from conftest import ROOT, TINY, equal, run_on, run_test, run_train, train_options, weights
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 import data
@@ -76,9 +76,14 @@ def test_a_plugin_owns_its_namespace(strips, more):
 
 def test_a_helper_that_steps_is_noticed_where_only_minimize_can(strips):
     argv = (*plugin("helper", HELPER), "--dataroot", strips)
-    run_train(*argv)
-    with pytest.raises(UsageError, match=r"--accumulate needs a model .* HelperModel calls step\(\) itself"):
-        run_train(*argv, "--accumulate", "2")
+    kept = weights(run_train(*argv))
+    for more in (argv, ("--continue_train", "--n_epochs", "2")):
+        with pytest.raises(UsageError, match=r"--accumulate needs a model .* HelperModel calls step\(\) itself"):
+            train.train(train.parse([*TINY, *map(str, more), "--accumulate", "2"]))
+        assert recorded()["accumulate"] == 1  # the run that was there is there again
+        assert not list(RUN.glob("previous_*"))
+    assert equal(kept[:1], [next(iter(torch.load(RUN / "latest_net_G.pth", weights_only=True).values()))])
+    run_on("--n_epochs", "2")
 
 
 def stepped(scale, **scaler):
@@ -169,7 +174,7 @@ def test_a_run_of_another_kind_of_machine_is_told(strips, capsys):
     (RUN / "train_opt.json").write_text(json.dumps(record))
     run_on("--n_epochs", "2", "--device", "cpu")
     told = capsys.readouterr().err
-    assert "was trained on cuda, and --amp off --compile off --cuda_graph on are as recorded" in told
+    assert "was trained on cuda and continues on cpu with --amp off --compile off --cuda_graph on" in told
     assert "steps are not captured, cpu has no CUDA graphs" in told
 
 
@@ -278,6 +283,25 @@ def test_a_sweep_over_plugin_folders_takes_each_from_its_own(strips):
     assert [train.train(opt).weight for opt in options] == [1.0, 2.0]
     with pytest.raises(UsageError, match="Unknown model 'twin'"):
         train_options("--model", "twin", "--dataroot", strips)
+
+
+def test_metrics_and_helpers_of_a_plugin_folder_are_those_of_the_run(strips):
+    for name, value in (("one", 1.0), ("two", 2.0)):
+        Path(name, "lib").mkdir(parents=True)
+        Path(name, "lib/__init__.py").write_text(f"VALUE = {value}\n")
+        Path(name, "mine_metric.py").write_text(
+            "import torch\nfrom util.metrics import pair_metric\n\n\n@pair_metric('mine')\ndef mine(output, truth):\n"
+            f"    return torch.full((len(output),), {value})\n")
+        Path(name, "own_model.py").write_text(
+            "import models.lib\nfrom models.template_model import TemplateModel as T\nclass OwnModel(T):\n"
+            "    value = models.lib.VALUE\n")
+    for name, value in (("one", 1.0), ("two", 2.0), ("one", 1.0)):
+        argv = ("--model", "own", "--plugin_dir", name, "--dataset_mode", "aligned", "--name", name)
+        model = run_train(*argv, "--dataroot", strips, "--val_split", "0.3", "--metrics", "mine", "--best_metric",
+                          "mine")
+        assert model.value == value
+        points = [json.loads(line) for line in Path("checkpoints", name, "loss_log.jsonl").read_text().splitlines()]
+        assert [p["metrics"]["fake_B/mine"] for p in points if p.get("metrics")] == [value]
 
 
 def test_a_command_line_is_options_and_nothing_else(strips):

@@ -90,6 +90,13 @@ BODIES = {
     "one that can't be copied": "    capturable = True\n"
         "    def __init__(self, opt):\n        super().__init__(opt)\n"
         "        self.locks = [__import__('threading').Lock()]\n",
+    "a network that stores its features": "    capturable = True\n"
+        "    def __init__(self, opt):\n        super().__init__(opt)\n"
+        "        class Store(torch.nn.Module):\n"
+        "            def forward(self, x):\n                self.kept = [x * 2]\n"
+        "                torch.randn(200, 200, generator=torch.Generator()).inverse()\n"
+        "                return self.kept.pop() / 4\n"
+        "        self.netG = torch.nn.Sequential(Store(), torch.nn.Conv2d(3, 3, 1))\n",
     "networks in a list": "    capturable = True\n    def __init__(self, opt):\n        super().__init__(opt)\n"
         "        self.stages = [self.netG]\n"
         "    def forward(self):\n        self.fake_B = self.stages[0](self.real_A)\n",
@@ -97,7 +104,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("what", BODIES)
-def test_a_plugin_gives_the_same_with_any_number_of_cores(what, cores):
+def test_a_plugin_gives_the_same_with_any_number_of_cores(what, cores, capsys):
     argv = (*model_file("ordered", "Pix2Pix", BODIES[what]), "--norm", "batch", "--dataroot", "x")
     results = []
     for count in (1, 2):
@@ -105,6 +112,7 @@ def test_a_plugin_gives_the_same_with_any_number_of_cores(what, cores):
         torch.manual_seed(5)
         results.append([fake for _, fake in fakes(made(argv))])
     assert equal(*results)
+    assert ("can't be copied" in capsys.readouterr().err) == ("copied" in what)
 
 
 def test_large_images_have_all_cores(cores):

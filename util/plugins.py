@@ -17,7 +17,8 @@ MOVED = {  # modules that were never part of the plugin contract, but could be i
     "models.schedule": "models.engine.schedule", "models.training": "models.engine.training",
     "models.translation": "models.engine.translation", "models.validation": "models.engine.validation",
     "networks.convolution": "networks.fast.convolutions", "networks.inference": "networks.per_image",
-    "networks.sync_batch_norm": "networks.fast.sync_batch_norm", "networks.tuning": "networks.fast",
+    "networks.sync_batch_norm": "networks.fast.sync_batch_norm",
+    "networks.tuning": "networks.fast (but networks.together)",
     "networks.winograd": "networks.fast.winograd", "util.guard": "models.engine.step",
     "util.health": "models.engine.health", "util.lock": "models.engine.interrupts",
     "util.precision": "networks.fast.precision", "util.saver": "models.engine.saving",
@@ -38,6 +39,7 @@ def use_plugin_dir(folder: str | None, *packages: str) -> None:
         module.__path__[:] = [*([str(Path(folder).resolve())] if folder else []), own]
         for name in [name for name in sys.modules if name.rpartition(".")[0] == package]:
             place = Path(getattr(sys.modules[name], "__file__", None) or own)
+            place = place.parent if place.name == "__init__.py" else place
             if str(place.parent) not in module.__path__ and not place.is_relative_to(own):
                 del sys.modules[name]  # this run may have another file of the same name
                 vars(module).pop(name.rpartition(".")[2], None)

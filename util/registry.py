@@ -1,6 +1,7 @@
 """Names for classes and functions, registered where these are defined."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ class Registry(Mapping):
     def register(self, name: str, **preset) -> Callable:
         """Decorator; raises ValueError if the name is taken by anything but an earlier import of the same code."""
         def decorate(target):
-            if name in self._entries and _place(self._entries[name][0]) != _place(target):
+            if (known := self._entry(name)) and _place(known[0]) != _place(target):
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
             self._entries[name] = (target, preset)
             return target
@@ -37,9 +38,14 @@ class Registry(Mapping):
             return target
         return decorate
 
+    def _entry(self, name: object) -> tuple[Callable, dict[str, Any]] | None:
+        """None also for what was registered by a file in the plugin folder of an earlier run."""
+        entry = self._entries.get(str(name))
+        return entry if entry and _place(entry[0])[0] in ("", *sys.modules) else None
+
     def _find(self, name: object) -> tuple[Callable, dict[str, Any]] | None:
-        if name in self._entries:
-            return self._entries[name]
+        if entry := self._entry(name):
+            return entry
         for pattern, (target, preset) in self._families.items():
             if match := re.fullmatch(pattern, str(name)):
                 return target, preset(int(match[1]))
@@ -55,10 +61,10 @@ class Registry(Mapping):
         return self._find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return (name for name in self._entries if self._entry(name))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(list(iter(self)))
 
     def constructor(self, name: str) -> Callable:
         """The target of `name` with its preset bound. Raises UsageError for an unknown name."""
@@ -72,5 +78,6 @@ class Registry(Mapping):
 
 
 def _place(target: Any) -> tuple[str, str]:
-    """Where a class or function is defined."""
-    return getattr(target, "__module__", ""), getattr(target, "__qualname__", repr(target))
+    """Where a class or function is defined, also that of a metric."""
+    target = getattr(target, "function", target)
+    return getattr(target, "__module__", None) or "", getattr(target, "__qualname__", repr(target))

@@ -10,12 +10,16 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from models.engine.state import EngineState
+from models.engine.state import EngineState, optimizers
 from util import distributed
 from util.errors import UsageError
 
 MAX_UNREAD = 1000      # steps
 FUSED = (Adam, AdamW)  # optimizers whose fused step reads `found_inf`
+
+
+class OwnStep(UsageError):
+    """A step outside `minimize`, where only that can do what an option says."""
 
 
 class Guard:
@@ -147,9 +151,9 @@ def own_steps_refused(model: nn.Module, opt: Namespace) -> Callable[[Optimizer],
     option = "--amp fp16" if opt.amp == "fp16" else "--accumulate" if opt.accumulate > 1 else ""
 
     def check(optimizer: Optimizer) -> None:
-        if option and not model._engine.minimizing:
-            raise UsageError(f"{option} needs a model whose steps are taken by self.minimize(name, loss); "
-                             f"{type(model).__name__} calls step() itself")
+        if option and not model._engine.minimizing and optimizer in optimizers(model).values():
+            raise OwnStep(f"{option} needs a model whose steps are taken by self.minimize(name, loss); "
+                          f"{type(model).__name__} calls step() itself")
     return check
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from networks.fast.boundary import Boundary, Recomputed, unwrap, wrap
 from networks.fast.compiled import Compiled, compilable, parts
-from networks.fast.table import NAMES, PLAIN, Choices, check_names, is_channels_last, replacement
+from networks.fast.table import NAMES, PLAIN, Choices, check_names, is_channels_last, replacements
 
 __all__ = ["NAMES", "Choices", "accelerate", "check_names", "compilable", "plain"]
 
@@ -18,8 +18,8 @@ __all__ = ["NAMES", "Choices", "accelerate", "check_names", "compilable", "plain
 def accelerate(net: nn.Module, choices: Choices, training: bool = True) -> nn.Module:
     """Make a network run as the choices say, in place; its keys, weights and attributes stay."""
     channels_last = is_channels_last(net, choices)
-    for module in net.modules():
-        module.__class__ = replacement(module, choices) or type(module)
+    for module, ours in replacements(net, choices).items():
+        module.__class__ = ours
     if choices.compiled:
         for module, name in parts(net):
             wrap(module, name, Compiled, training)
@@ -27,7 +27,9 @@ def accelerate(net: nn.Module, choices: Choices, training: bool = True) -> nn.Mo
         for module, name in parts(net):
             wrap(module, name, Recomputed, net)
     if channels_last and choices.channels_last_weights:
-        net.to(memory_format=torch.channels_last)
+        for parameter in net.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     if choices.precision is not None or channels_last:
         wrap(net, "forward", Boundary, choices.device.type, choices.precision, channels_last)
     return net
@@ -38,4 +40,6 @@ def plain(net: nn.Module) -> nn.Module:
     for module in net.modules():
         unwrap(module)
         module.__class__ = PLAIN.get(type(module), type(module))
-    return net.to(memory_format=torch.contiguous_format)
+    for parameter in net.parameters():
+        parameter.data = parameter.data.contiguous()
+    return net

@@ -1,7 +1,7 @@
 """What happens around a network: autocast, memory format, and in the backward pass recomputation."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,16 +65,19 @@ class Recomputed(Wrapped):
         if not torch.is_grad_enabled():
             return self.method(*args, **kwargs)
         return checkpoint(self.method, *args, use_reentrant=False, **kwargs,
-                          context_fn=lambda: (contextlib.nullcontext(), statistics_kept(self.norms)))
+                          context_fn=lambda: (contextlib.nullcontext(), StatisticsKept(self.norms)))
 
 
-@contextlib.contextmanager
-def statistics_kept(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Batch norm does not count a batch a second time."""
-    buffers: list[Tensor] = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(buffers, before, strict=True):
+class StatisticsKept:
+    """Inside the block, which may be entered again, batch norm does not count a batch a second time."""
+
+    def __init__(self, norms: list[_BatchNorm]):
+        self.buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+        self.before: list[list[Tensor]] = []
+
+    def __enter__(self) -> None:
+        self.before.append([buffer.clone() for buffer in self.buffers])
+
+    def __exit__(self, *_) -> None:
+        for buffer, value in zip(self.buffers, self.before.pop(), strict=True):
             buffer.data.copy_(value)  # .data: the backward pass may have saved the buffer

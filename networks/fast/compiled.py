@@ -17,9 +17,11 @@ from util.notices import notice
 
 def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:
     """(module, method) of each part of a network: what its own `parts()` says, or all of it."""
-    if isinstance(net, ResnetGenerator):
+    if hasattr(net, "parts"):
+        return net.parts()
+    if type(net) is ResnetGenerator:
         return [(net, "encode"), *((block, "forward") for block in net.blocks()), (net, "decode")]
-    return net.parts() if hasattr(net, "parts") else [(net, "forward")]
+    return [(net, "forward")]
 
 
 def compilable(net: nn.Module, device: torch.device) -> bool:

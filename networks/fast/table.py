@@ -44,6 +44,7 @@ class Row:
     because: str
     shown_by: str         # the command that prints what it is worth, or the test that shows why it is needed
     torch: str = "2.15"   # the newest version it was measured or found necessary with
+    reorders: bool = False  # returns channels-last images: only for networks whose gradients survive that
     bound: float = 1e-4   # of the difference to plain outputs and gradients in float32, relative to the largest
 
 
@@ -86,10 +87,11 @@ TABLE = (
     Row("reflection_pad", {nn.ReflectionPad2d: layers.ReflectionPad2d}, _always,
         "autocast pads in float32; compiled, slices fuse", STEP.format("cycle_gan", "reflection_pad")),
     Row("winograd", {nn.Conv2d: convolutions.Winograd}, _winograd,
-        "a quarter of the multiplications", STEP.format("cycle_gan", "winograd"), bound=1e-3),
+        "a quarter of the multiplications", STEP.format("cycle_gan", "winograd"), reorders=True, bound=1e-3),
     Row("few_positions",
         {nn.Conv2d: convolutions.FewPositions, nn.ConvTranspose2d: convolutions.FewPositionsTransposed}, _many_weights,
-        "a convolution reorders its weights before it reads them", STEP.format("pix2pix", "few_positions")),
+        "a convolution reorders its weights before it reads them", STEP.format("pix2pix", "few_positions"),
+        reorders=True),
     Row("few_channels", {nn.Conv2d: convolutions.ToFewChannels}, _to_few_channels,
         "the kernels for few output channels are slow", STEP.format("cycle_gan", "few_channels")),
     Row("skip", {UnetSkipConnectionBlock: layers.ChannelsLastSkip}, _on_cpu,
@@ -115,11 +117,15 @@ def rows(choices: Choices) -> list[Row]:
     return [row for row in TABLE if row.name not in choices.without]
 
 
-def replacement(module: nn.Module, choices: Choices) -> type[nn.Module] | None:
-    """What the class of a module becomes, None if it stays."""
-    kind = type(module)
-    return next((row.replaces[kind] for row in rows(choices) if kind in row.replaces and row.where(module, choices)),
-                None)
+def replacements(net: nn.Module, choices: Choices) -> dict[nn.Module, type[nn.Module]]:
+    """Module of a network -> the class that it gets."""
+    survives = gradients_survive_channels_last(net, choices)
+    found: dict[nn.Module, type[nn.Module]] = {}
+    for row in rows(choices):
+        for module in net.modules() if survives or not row.reorders else ():
+            if type(module) in row.replaces and module not in found and row.where(module, choices):
+                found[module] = row.replaces[type(module)]
+    return found
 
 
 def is_channels_last(net: nn.Module, choices: Choices) -> bool:
@@ -128,7 +134,7 @@ def is_channels_last(net: nn.Module, choices: Choices) -> bool:
 
 
 def gradients_survive_channels_last(net: nn.Module, choices: Choices) -> bool:
-    """Whether no module of a network meets torch's instance norm, whose gradient on a CPU is wrong for channels-last.
+    """False if torch's instance norm may be called in a network: its gradient on a CPU is wrong for channels-last.
 
     Modules that are neither torch's nor ours may call it; one that tracks statistics is not replaced.
     """
