@@ -132,7 +132,8 @@ def test_every_row_applies_somewhere_and_says_why():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(256, 256, 3), nn.Conv2d(256, 256, 3, 2), nn.Conv2d(8, 3, 7), nn.ReflectionPad2d(1),
                         nn.BatchNorm2d(3), nn.InstanceNorm2d(3), nn.Tanh(), define_G(3, 3, 2, "unet_64", "batch"))
-    replaced = {*table.replacements(net, Choices(CPU, processes=2)).values()}
+    replaced = {kind for one in (net, NETS["resnet"]())
+                for kind in table.replacements(one, Choices(CPU, processes=2)).values()}
     for row in table.TABLE:
         assert row.because and (ROOT / row.shown_by.split()[0]).exists(), row.name
         assert set(row.replaces.values()) & replaced or row.name == "channels_last", row.name
@@ -159,6 +160,21 @@ def test_from_the_call_to_the_first_layer_there_is_little_to_step_through(argv, 
     model.netG_A(images(1, 32))
     ours = [f for f in frames if f"{ROOT}/networks/fast" in f or f"{ROOT}/models" in f or f"{ROOT}/util" in f]
     assert len(ours) <= most
+
+
+def test_a_bias_before_instance_norm_changes_nothing_and_stays():
+    net = NETS["resnet"]().double()
+    other = faster(copy.deepcopy(net), rows=("unused_bias", "instance_norm"))
+    unused = [m for m in other.modules() if isinstance(m, (convolutions.WithoutBias,
+                                                           convolutions.TransposedWithoutBias))]
+    assert len(unused) == 3 + 2 * 6 + 2
+    for conv in unused:
+        conv.bias.data.normal_()
+    (y,), wanted = gradients(net, images().double())
+    (z,), found = gradients(other, images().double())
+    torch.testing.assert_close(z, y)
+    assert_same(found, wanted, 1e-9)
+    assert not any(conv.bias.grad.any() for conv in unused)
 
 
 @pytest.mark.usefixtures("small")

@@ -13,6 +13,37 @@ SOME_POSITIONS = 256  # up to which a bf16 product still beats a bf16 convolutio
 MANY_BLOCKS = 64      # of results, from which Winograd's transforms cost less than they save
 
 
+class _Unused(torch.autograd.Function):
+    """Passes y on; the gradient of the parameter is zero instead of missing."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, parameter: Tensor) -> Tensor:
+        ctx.save_for_backward(parameter)
+        return y.detach()  # a view of one channels-last image would get other strides, and miss fast kernels
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        parameter, = ctx.saved_tensors
+        return gradient, torch.zeros_like(parameter) if ctx.needs_input_grad[1] else None
+
+
+class WithoutBias(nn.Conv2d):
+    """Before instance norm, which removes any bias: neither adds it nor sums its gradient from rounding errors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Unused.apply(self._conv_forward(x, self.weight, None), self.bias)
+
+
+class TransposedWithoutBias(nn.ConvTranspose2d):
+    """The same for a transposed convolution."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is not None:
+            return super().forward(x, output_size)
+        return _Unused.apply(F.conv_transpose2d(x, self.weight, None, self.stride, self.padding, self.output_padding,
+                                                self.groups, self.dilation), self.bias)
+
+
 class FewPositions(nn.Conv2d):
     """A matrix product if few positions meet many weights, which it reads without reordering them."""
 

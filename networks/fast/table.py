@@ -1,7 +1,8 @@
 """Which module is replaced by which, where, why, and what shows it: read this first, delete rows from here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ class Choices:
     recompute: bool = False                 # activations, in the backward pass, instead of keeping them
     processes: int = 1
     without: frozenset[str] = field(default_factory=frozenset)  # names of rows
+    before_norm: frozenset[nn.Module] = field(default_factory=frozenset)  # convolutions; found by `replacements`
 
 
 Condition = Callable[[nn.Module, Choices], bool]
@@ -74,6 +76,11 @@ def _to_few_channels(conv: nn.Module, choices: Choices) -> bool:
     return _ordinary(conv, choices) and conv.out_channels <= 4 and conv.stride == (1, 1) and conv.padding == (0, 0)
 
 
+def _bias_is_unused(conv: nn.Module, choices: Choices) -> bool:
+    return (conv in choices.before_norm and conv.bias is not None and conv.padding_mode == "zeros"
+            and (conv.stride == (1, 1) or not _many_weights(conv, choices)))  # others may have few positions
+
+
 STEP = "benchmarks/step.py {} --without {}"
 # Of the rows that apply to one module, the first replaces it.
 TABLE = (
@@ -88,6 +95,9 @@ TABLE = (
         "autocast pads in float32; compiled, slices fuse", STEP.format("cycle_gan", "reflection_pad")),
     Row("winograd", {nn.Conv2d: convolutions.Winograd}, _winograd,
         "a quarter of the multiplications", STEP.format("cycle_gan", "winograd"), reorders=True, bound=1e-3),
+    Row("unused_bias", {nn.Conv2d: convolutions.WithoutBias, nn.ConvTranspose2d: convolutions.TransposedWithoutBias},
+        _bias_is_unused, "instance norm removes it, and summing its gradient takes time",
+        STEP.format("cycle_gan", "unused_bias")),
     Row("few_positions",
         {nn.Conv2d: convolutions.FewPositions, nn.ConvTranspose2d: convolutions.FewPositionsTransposed}, _many_weights,
         "a convolution reorders its weights before it reads them", STEP.format("pix2pix", "few_positions"),
@@ -120,12 +130,20 @@ def rows(choices: Choices) -> list[Row]:
 def replacements(net: nn.Module, choices: Choices) -> dict[nn.Module, type[nn.Module]]:
     """Module of a network -> the class that it gets."""
     survives = gradients_survive_channels_last(net, choices)
+    choices = replace(choices, before_norm=_before_norm(net))
     found: dict[nn.Module, type[nn.Module]] = {}
     for row in rows(choices):
         for module in net.modules() if survives or not row.reorders else ():
             if type(module) in row.replaces and module not in found and row.where(module, choices):
                 found[module] = row.replaces[type(module)]
     return found
+
+
+def _before_norm(net: nn.Module) -> frozenset[nn.Module]:
+    """The modules of a network of ours that instance norm follows; in one of a plugin, their output may be used too."""
+    ours = type(net).__module__.startswith("networks.")
+    return frozenset(module for layers in net.modules() if ours and isinstance(layers, nn.Sequential)
+                     for module, norm in pairwise(layers) if isinstance(norm, nn.InstanceNorm2d))
 
 
 def is_channels_last(net: nn.Module, choices: Choices) -> bool:
