@@ -36,7 +36,7 @@ def test(opt: Namespace) -> int:
         model.setup(opt)
         if opt.eval:
             model.eval()
-        if size := trained_size(opt):
+        if size := model._engine.planned_size:
             tell(f"images are resized to {size[0]}x{size[1]} (--preprocess {opt.preprocess}); --preprocess none keeps "
                  f"their size")
         tag = checkpoint_tag(opt.epoch, opt.load_iter)

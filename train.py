@@ -1,7 +1,6 @@
 """Train a model: python train.py --model cycle_gan --dataroot FOLDER --name RUN."""
 
 import os
-import shutil
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -12,7 +11,6 @@ from data.loading.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
 from models.engine.cuda_graph import decide
-from models.engine.ema import WeightAverage
 from models.engine.fine_tuning import init_from
 from models.engine.interrupts import RunLock, ignore_save_requests
 from models.engine.saving import restore_schedulers
@@ -31,7 +29,7 @@ from util.files import remove_unfinished
 from util.memory import explained, keep_freed_memory, peak
 from util.notices import Bar, fresh, notice, tell
 from util.progress import Progress
-from util.run_files import RECORD, STATE, checkpoint_tag, move_aside
+from util.run_files import RECORD, STATE, checkpoint_tag, move_aside, move_back
 from util.seed import derive, seed_all
 
 LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size",
@@ -64,14 +62,14 @@ def train(opt: Namespace) -> BaseModel:
             speed = ", ".join(f"{key} {getattr(opt, key)}" for key in ("amp", "compile", "cuda_graph", "cache"))
             tell(f"training {opt.name} on {opt.device} ({'plain' if opt.plain else speed}): epochs {progress.epoch} to "
                  f"{last} of {len(loader)} images; process {os.getpid()}{others}, {model.save_dir}")
-            done = (progress.epoch - 1) * len(loader) + progress.iters
-            with Bar(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
-                    closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:
-                try:
+            done, quiet = (progress.epoch - 1) * len(loader) + progress.iters, None if is_main() else True
+            try:
+                with Bar(total=last * len(loader), initial=done, unit="img", disable=quiet) as bar, \
+                        closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:
                     Training(opt, loader, model, progress, bar, sinks, validation, lambda: record(opt, model)).run()
-                except OwnStep:
-                    from_main(lambda: take_back(Path(model.save_dir), *earlier))
-                    raise
+            except OwnStep:
+                from_main(lambda: take_back(Path(model.save_dir), *earlier))
+                raise
             tell(f"memory: {peak()}")
     return model
 
@@ -98,8 +96,7 @@ def set_up(opt: Namespace, model: BaseModel) -> None:
         tag = checkpoint_tag(opt.epoch, opt.load_iter)
         from_main(lambda: init_from(networks(model), opt.init_from, opt.checkpoints_dir, tag))
     broadcast(tensor for net in networks(model).values() for tensor in (*net.parameters(), *net.buffers()))
-    average: WeightAverage | None = model._engine.average
-    if average and not average.steps:
+    if (average := model._engine.average) and not average.steps:
         average.restart()  # from these weights
     decide(model, opt)
 
@@ -132,11 +129,7 @@ def take_back(folder: Path, aside: Path | None, before: bytes) -> None:
     if not aside and before:
         (folder / RECORD).write_bytes(before)
     elif aside and not (folder / STATE).exists():
-        for path in aside.iterdir():
-            if (target := folder / path.name).is_dir():
-                shutil.rmtree(target)
-            path.replace(target)
-        aside.rmdir()
+        move_back(aside)
 
 
 def record(opt: Namespace, model: BaseModel) -> None:

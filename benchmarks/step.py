@@ -107,11 +107,11 @@ def main() -> None:
                  for name in WITHOUT for less in ("", f" without {opt.without}")}
     else:
         words = VARIANTS
-    with FlopCounterMode(display=False) as counter:  # which does not see into operators of our own
-        Variant("plain", VARIANTS["plain"], opt).step()
-    flops = counter.get_total_flops()
     variants = [Variant(name, words[name], opt) for name in words]
-    device = variants[0].opt.device
+    plain = variants[0] if variants[0].name == "plain" else Variant("plain", VARIANTS["plain"], opt)
+    with FlopCounterMode(display=False) as counter:  # which does not see into operators of our own
+        plain.step()
+    flops, device = counter.get_total_flops(), plain.opt.device
     taken: dict[str, list[float]] = {variant.name: [] for variant in variants}
     memory: dict[str, float] = {}
     for turn in range(opt.steps + 5):  # compiled, allocated, captured by then

@@ -109,8 +109,9 @@ class BaseModel(nn.Module, ABC):
         self._engine.minimized.add(name)
         if part.first:
             optimizer.zero_grad()
-        if not torch.is_anomaly_enabled():  # which would blame this line
-            loss = loss * (part.share + (loss - loss).detach())  # NaN unless finite, even if its gradient is finite
+        # NaN unless the loss is finite, even if its gradient is; anomaly detection would blame this line for it.
+        finite = 0.0 if torch.is_anomaly_enabled() else (loss - loss).detach()
+        loss = loss * (part.share + finite)
         scaler = self._engine.scalers.get(name)
         (scaler.scale(loss) if scaler else loss).backward()
         if part.last:

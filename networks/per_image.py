@@ -1,7 +1,7 @@
 """Translate each image by itself and repeatably, and leave no trace in the network."""
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
 
-@contextlib.contextmanager
+@contextmanager
 def translating(model: nn.Module, seeds: list[int], device: torch.device, evaluate: bool = False) -> Iterator[None]:
     """Inside the block, the translation of an image depends on the weights, the image and its seed alone.
 
@@ -20,21 +20,15 @@ def translating(model: nn.Module, seeds: list[int], device: torch.device, evalua
     from `seeds[i]`: what training mode does with a batch of one (Isola et al. 2017, 3.2), for any batch size. With
     `evaluate`, running statistics and no dropout instead.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    random = any(isinstance(module, _DropoutNd) for module in model.modules())
-    each = contextlib.nullcontext() if evaluate or not (norms or random) else PerImage(
-        [torch.Generator(device).manual_seed(seed) for seed in seeds], {id(norm.num_batches_tracked) for norm in norms})
-    with in_mode(model, not evaluate), each:
-        yield
-
-
-@contextlib.contextmanager
-def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Inside the block, all modules of a model are in training mode, or in evaluation mode."""
     modes = {module: module.training for module in model.modules()}
-    nn.Module.train(model, training)  # a plugin may have its own `train`
+    nn.Module.train(model, not evaluate)  # a plugin may have its own `train`
     try:
-        yield
+        if evaluate or not any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in modes):
+            yield
+        else:
+            counters = {id(norm.num_batches_tracked) for norm in modes if isinstance(norm, _BatchNorm)}
+            with PerImage([torch.Generator(device).manual_seed(seed) for seed in seeds], counters):
+                yield
     finally:
         for module, mode in modes.items():
             module.training = mode

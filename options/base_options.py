@@ -15,6 +15,7 @@ from networks import DISCRIMINATORS, GENERATORS, NORMS
 from networks.layers import INIT_TYPES
 from options.parser import Parser
 from options.passes import Passes
+from options.record import FAST
 from util.device import pick_device
 from util.errors import UsageError
 from util.files import inside
@@ -103,15 +104,12 @@ class BaseOptions(ABC):
                 raise UsageError(f"--load_size {opt.load_size} is smaller than --crop_size {opt.crop_size}; a crop is "
                                  f"cut from the loaded size")
         check_rows(opt.without)
-        if opt.plain:
-            for name, quiet in (("amp", "auto off"), ("compile", "auto off"), ("cuda_graph", "auto off"),
-                                ("checkpoint_activations", "False"), ("without", "")):
-                value = getattr(opt, name, quiet.split(" ")[0])
-                value = ",".join(value) if isinstance(value, list) else str(value)
-                if value not in quiet.split(" "):
-                    value = "" if value == "True" else f" {value}"
-                    raise UsageError(f"--plain and --{name}{value} exclude each other: --plain runs networks as "
-                                     f"they are written, in float32 (--plain=false takes back a recorded --plain)")
+        for name, plain in FAST.items() if opt.plain else ():
+            value = getattr(opt, name, plain[0])
+            if value not in plain:
+                words = "" if value is True else f" {','.join(value) if isinstance(value, list) else value}"
+                raise UsageError(f"--plain and --{name}{words} exclude each other: --plain runs networks as they are "
+                                 f"written, in float32 (--plain=false takes back a recorded --plain)")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The resolved options of a command line; raises UsageError, or prints help and exits."""

@@ -12,7 +12,10 @@ from util.files import atomic, inside, read_json
 from util.notices import notice
 from util.run_files import RECORD, checkpoint_tag, network_file, network_files, run_folder
 
-FAST = {"amp", "compile", "cuda_graph", "without", "checkpoint_activations"}  # what --plain turns off
+FAST: dict[str, tuple] = {  # what --plain turns off -> values that it agrees with
+    "amp": ("auto", "off"), "compile": ("auto", "off"), "cuda_graph": ("auto", "off"),
+    "checkpoint_activations": (False,), "without": ([],),
+}
 
 
 def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str, dict]) -> None:

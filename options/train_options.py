@@ -87,7 +87,7 @@ class TrainOptions(BaseOptions):
         if plugin_options is not None and first.direction != trained:
             raise UsageError(f"run {first.name} was trained {trained} and resumes only so; to start a new run from it: "
                              f"--init_from {first.name} --direction {first.direction} --name OTHER")
-        left_out = NOT_ON_RESUME | (FAST if first.plain else set())
+        left_out = NOT_ON_RESUME | (FAST.keys() if first.plain else set())
         return {key: value for key, value in record.get("options", {}).items() if key not in left_out}
 
     def settle(self, opt: argparse.Namespace) -> None:

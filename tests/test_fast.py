@@ -396,6 +396,14 @@ def test_accumulated_batches_are_one_large_batch():
         torch.testing.assert_close(parts[key], whole[key], rtol=1e-7, atol=1e-9)
 
 
+def test_anomaly_detection_changes_no_step():
+    opt = train_options("--model", "template", "--dataroot", "x", "--accumulate", "2")
+    usual, _ = one_step(opt, [batch(3), batch(1, 3)])
+    with torch.autograd.set_detect_anomaly(True):
+        watched, _ = one_step(opt, [batch(3), batch(1, 3)])
+    assert all(torch.equal(usual[key], watched[key]) for key in usual)
+
+
 def test_accumulation_counts_images_and_goes_on_where_it_was_saved(domains):
     model = run_train("--model", "cycle_gan", "--dataroot", domains, "--accumulate", "2", "--n_epochs", "2")
     steps = model.optimizer_G.state_dict()["state"][0]["step"]

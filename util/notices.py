@@ -16,7 +16,7 @@ _seen: dict[str, str] = {}  # kind -> notice; in a data worker, those that `coll
 
 
 class Bar(tqdm):
-    """A progress bar that leaves no thread behind; off if the output is no terminal."""
+    """A progress bar that leaves no thread behind."""
 
     monitor_interval = 0
 

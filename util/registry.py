@@ -41,7 +41,8 @@ class Registry(Mapping):
     def _entry(self, name: object) -> tuple[Callable, dict[str, Any]] | None:
         """None also for what was registered by a file in the plugin folder of an earlier run."""
         entry = self._entries.get(str(name))
-        return entry if entry and _place(entry[0])[0] in ("", *sys.modules) else None
+        module = entry and _place(entry[0])[0]
+        return entry if not module or module in sys.modules else None
 
     def _find(self, name: object) -> tuple[Callable, dict[str, Any]] | None:
         if entry := self._entry(name):
@@ -64,7 +65,7 @@ class Registry(Mapping):
         return (name for name in self._entries if self._entry(name))
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return sum(1 for _ in self)
 
     def constructor(self, name: str) -> Callable:
         """The target of `name` with its preset bound. Raises UsageError for an unknown name."""

@@ -1,6 +1,7 @@
 """The files of a run: their folder and names."""
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -64,6 +65,15 @@ def move_aside(folder: str | Path) -> Path | None:
     for path in sorted(earlier, key=lambda path: path.name in (RECORD, STATE)):  # last: what continuing needs
         path.rename(target / path.name)
     return target
+
+
+def move_back(aside: Path) -> None:
+    """Undo `move_aside`: what has been written in the run's folder since then gives way."""
+    for path in aside.iterdir():
+        if (target := aside.parent / path.name).is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    aside.rmdir()
 
 
 def _holds_run(path: Path) -> bool:

@@ -139,8 +139,8 @@ class Survey:
         """The largest size that networks are made for and most images have; aspect ratios are kept."""
         halves = 1 if "A" in self.domains else 2
         sizes = sorted((f.size[0] / halves, f.size[1]) for files in self.domains.values() for f in files)
-        sides, ratios = sorted(map(min, sizes)), sorted(max(s) / min(s) for s in sizes)
-        crop = next((c for c in (256, 128) if sides[len(sides) // 4] >= c), 64)
+        shorter, ratios = sorted(map(min, sizes)), sorted(max(s) / min(s) for s in sizes)
+        crop = next((c for c in (256, 128) if shorter[len(shorter) // 4] >= c), 64)
         words = ["--preprocess", "scale_width_and_crop"] if ratios[len(ratios) // 2] > 1.25 else []
         if crop < 256:
             words += ["--load_size", str(round(crop * 286 / 256)), "--crop_size", str(crop)]

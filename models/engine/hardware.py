@@ -24,7 +24,7 @@ def prepare(model: nn.Module, opt: Namespace) -> None:
     """Accelerate a model's networks as the options say, and put what `auto` chose into the options, for the record."""
     opt.amp = "off" if opt.plain else pick_amp(opt.amp, model.device)
     compiled = [] if opt.plain else _to_compile(model, opt)
-    opt.compile, model._engine.compiled = ("on", True) if compiled else ("off", False)
+    opt.compile = "on" if compiled else "off"
     without = check_rows([row for row in ROWS if row != "sync_batch_norm"] if opt.plain else opt.without)
     if opt.plain and world_size() == 1:  # of several processes, batch norm is one all the same
         return
@@ -64,7 +64,7 @@ def _repays(model: nn.Module, opt: Namespace) -> bool:
 
 def takes_one_core(model: nn.Module, batch: dict[str, Any]) -> bool:
     """Whether a batch is best translated on one core: small images, on a CPU, by networks that are not compiled."""
-    if model.device.type != "cpu" or model.opt.plain or (model._engine.compiled and not model.opt.isTrain):
+    if model.device.type != "cpu" or model.opt.plain or (model.opt.compile == "on" and not model.opt.isTrain):
         return False
     images = [value for value in batch.values() if torch.is_tensor(value) and value.dim() >= 4]
     return bool(images) and all(image.numel() <= ONE_CORE * image.shape[1] for image in images)

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.engine.ema import WeightAverage
+from util.distributed import share, world_size
 from util.errors import UsageError
 from util.image_pool import ImagePool
+from util.progress import Means
 
 
 class MicroBatch(NamedTuple):
@@ -33,7 +35,6 @@ class EngineState:
     guarded: bool = False                            # a Guard is active around all steps
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
     average: WeightAverage | None = None             # with --ema
-    compiled: bool = False                           # whether networks are
     one_core: bool = False                           # whether the input is best translated on one core
     progress: dict[str, Any] = field(default_factory=dict)               # of the run that was resumed
     saved_schedulers: list[dict[str, Any]] = field(default_factory=list)
@@ -71,6 +72,15 @@ def losses(model: nn.Module) -> dict[str, Tensor]:
     """The last value of each loss, on the device: reading it does not wait for the step."""
     values = {name: getattr(model, f"loss_{name}") for name in model.loss_names if hasattr(model, f"loss_{name}")}
     return {name: torch.as_tensor(value, device=model.device).detach() for name, value in values.items()}
+
+
+def mean_losses(model: nn.Module) -> dict[str, float]:
+    """The last value of each loss, the mean over all images of all processes; waits for the device."""
+    if world_size() == 1:
+        return model.get_current_losses()
+    means = Means()
+    means.add(losses(model), share.batch)
+    return means.read()
 
 
 def learning_rate(model: nn.Module) -> float:

@@ -15,7 +15,7 @@ from models.engine import saving
 from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph
 from models.engine.health import Health
 from models.engine.interrupts import Signals, report_stall
-from models.engine.state import MicroBatch, learning_rate, losses, networks, pools
+from models.engine.state import MicroBatch, learning_rate, losses, mean_losses, networks, pools
 from models.engine.step import Guard, own_steps_refused
 from models.engine.translation import feed
 from models.engine.validation import Validation, best_of, follow, pictures
@@ -23,7 +23,7 @@ from util.distributed import all_max, from_main, is_main, rank, share, world_siz
 from util.errors import Stopped, UsageError
 from util.memory import peak
 from util.notices import notice, say, tell
-from util.progress import Means, Progress
+from util.progress import Progress
 from util.run_files import RECORD, prune
 from util.sinks import Sinks
 from util.stall import Watchdog
@@ -41,7 +41,7 @@ class Training:
         self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
         self.bar, self.sinks = bar, sinks
         self.signals = Signals()
-        self.health = Health(opt.gan_mode, model._engine.paired, lambda text: (say(text), sinks.note(progress, text)))
+        self.health = Health(opt.gan_mode, model._engine.paired, self.note)
         self.saver = saving.Saver(self.save, opt.save_minutes)
         statistics = [b for net in networks(model).values() for b in net.buffers() if b.is_floating_point()]
         self.guard = Guard(opt.grad_clip, statistics, own_steps_refused(model, opt))
@@ -89,8 +89,8 @@ class Training:
     def step(self, batches: list[dict[str, Any]]) -> None:
         """One step of each optimizer, on one batch or --accumulate of them; a failure inside can't be undone."""
         self.in_step = True
-        model, (mine, everyone) = self.model, self.count(batches)
-        average = model._engine.average
+        model, average = self.model, self.model._engine.average
+        mine, everyone = counts(len(batches), self.opt.batch_size, len(self.loader) - self.progress.iters)
         share.step = sum(mine) / sum(everyone)
         for i, batch in enumerate(batches):
             share.batch = mine[i] / everyone[i]
@@ -116,13 +116,6 @@ class Training:
         else:
             self.captured(changed_tensors(self.model, lambda: feed(self.model, batch)))
 
-    def count(self, batches: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-        """The number of images of each batch: in this process (0 if it only stands in for missing ones), and in all."""
-        size, left = self.opt.batch_size, len(self.loader) - self.progress.iters
-        lefts = [left - i * size * world_size() for i in range(len(batches))]
-        return ([max(0, min(size, left - rank() * size)) for left in lefts],
-                [min(size * world_size(), left) for left in lefts])
-
     def agree(self) -> None:
         """A stop or save requested of one process, by a signal or the clock, holds for all."""
         asked, self.signals.save = self.signals.save, False
@@ -138,9 +131,7 @@ class Training:
         if progress.due(opt.print_freq) or (epoch_ends and len(self.loader) < opt.print_freq):
             progress.lap()
             progress.learning_rate = learning_rate(self.model)
-            means = Means()
-            means.add(losses(self.model), share.batch)
-            values = means.read() if world_size() > 1 else self.model.get_current_losses()
+            values = mean_losses(self.model)
             self.sinks.scalars(progress, values)
             if is_main():
                 self.health.observe(self.model, values, progress.total_iters, progress.epoch,
@@ -195,6 +186,17 @@ class Training:
             self.save_numbered(epoch)
         self.saver.attempt()
 
+    def note(self, text: str) -> None:
+        """Report a sentence about the health of the training."""
+        say(text)
+        self.sinks.note(self.progress, text)
+
+    def between_batches(self) -> None:
+        """The validation has not stalled; a single process may stop here."""
+        self.watch.beat()
+        if world_size() == 1:
+            self.signals.check()
+
     def validate(self, losses: float | None) -> float | None:
         """Every --val_freq epochs score the model and keep the best; returns what the plateau policy watches.
 
@@ -204,8 +206,7 @@ class Training:
         if progress.epoch % opt.val_freq and progress.epoch != self.last:
             return None
         self.saver.attempt()  # a validation may take long, and must lose nothing
-        stoppable = world_size() == 1
-        figures = self.validation(lambda: (self.watch.beat(), stoppable and self.signals.check()))
+        figures = self.validation(self.between_batches)
         values = {name: figure.value for name, figure in figures.items()}
         found, better, best = follow(values, opt.best_metric), False, ""
         if found:
@@ -263,6 +264,16 @@ def process_wide_state(model: BaseModel) -> Iterator[None]:
     finally:
         vars(share).update(before)
         torch.backends.cudnn.benchmark, model._engine.guarded = benchmark, False
+
+
+def counts(batches: int, size: int, left: int) -> tuple[list[int], list[int]]:
+    """The images of each of the next batches of an epoch in which `left` are left: in this process, and in all.
+
+    0 is a batch that only stands in for missing images.
+    """
+    lefts = [left - i * size * world_size() for i in range(batches)]
+    return ([max(0, min(size, left - rank() * size)) for left in lefts],
+            [min(size * world_size(), left) for left in lefts])
 
 
 def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

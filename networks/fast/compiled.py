@@ -30,13 +30,13 @@ def compilable(net: nn.Module, device: torch.device) -> bool:
     A network of a plugin may say so in `compiles_on`. On a CPU compiled instance norm is quicker than torch's and batch
     norm is not; a U-Net spends its time there on reading weights, which compiled code also rearranges.
     """
-    ours = isinstance(net, (NLayerDiscriminator, PixelDiscriminator)) or "netG" in getattr(net, "arguments", {})
-    everywhere = ("cuda", "cpu") if ours else ()
+    if hasattr(net, "compiles_on"):
+        return device.type in net.compiles_on
     if isinstance(net, (NLayerDiscriminator, PixelDiscriminator)):
-        pays = any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
-    else:
-        pays = not isinstance(net, UnetGenerator)
-    return device.type in getattr(net, "compiles_on", everywhere if pays else everywhere[:1])
+        return device.type == "cuda" or (
+            device.type == "cpu" and any(isinstance(module, nn.InstanceNorm2d) for module in net.modules()))
+    return "netG" in getattr(net, "arguments", {}) and (
+        device.type == "cuda" or (device.type == "cpu" and not isinstance(net, UnetGenerator)))
 
 
 class Compiled(Wrapped):

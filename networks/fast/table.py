@@ -1,7 +1,7 @@
 """Which module is replaced by which, where, why, and what shows it: read this first, delete rows from here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -27,7 +27,6 @@ class Choices:
     recompute: bool = False                 # activations, in the backward pass, instead of keeping them
     processes: int = 1
     without: frozenset[str] = field(default_factory=frozenset)  # names of rows
-    before_norm: frozenset[nn.Module] = field(default_factory=frozenset)  # convolutions; found by `replacements`
 
 
 Condition = Callable[[nn.Module, Choices], bool]
@@ -47,6 +46,7 @@ class Row:
     shown_by: str         # the command that prints what it is worth, or the test that shows why it is needed
     torch: str = "2.15"   # the newest version it was measured or found necessary with
     reorders: bool = False  # returns channels-last images: only for networks whose gradients survive that
+    before_norm: bool = False  # only for modules that instance norm follows
     bound: float = 1e-4   # of the difference to plain outputs and gradients in float32, relative to the largest
 
 
@@ -77,8 +77,8 @@ def _to_few_channels(conv: nn.Module, choices: Choices) -> bool:
 
 
 def _bias_is_unused(conv: nn.Module, choices: Choices) -> bool:
-    return (conv in choices.before_norm and conv.bias is not None and conv.padding_mode == "zeros"
-            and (conv.stride == (1, 1) or not _many_weights(conv, choices)))  # others may have few positions
+    few_positions = conv.stride != (1, 1) and _many_weights(conv, choices)  # may have them, and then gains more by that
+    return conv.bias is not None and conv.padding_mode == "zeros" and not few_positions
 
 
 STEP = "benchmarks/step.py {} --without {}"
@@ -97,7 +97,7 @@ TABLE = (
         "a quarter of the multiplications", STEP.format("cycle_gan", "winograd"), reorders=True, bound=1e-3),
     Row("unused_bias", {nn.Conv2d: convolutions.WithoutBias, nn.ConvTranspose2d: convolutions.TransposedWithoutBias},
         _bias_is_unused, "instance norm removes it, and summing its gradient takes time",
-        STEP.format("cycle_gan", "unused_bias")),
+        STEP.format("cycle_gan", "unused_bias"), before_norm=True),
     Row("few_positions",
         {nn.Conv2d: convolutions.FewPositions, nn.ConvTranspose2d: convolutions.FewPositionsTransposed}, _many_weights,
         "a convolution reorders its weights before it reads them", STEP.format("pix2pix", "few_positions"),
@@ -129,21 +129,23 @@ def rows(choices: Choices) -> list[Row]:
 
 def replacements(net: nn.Module, choices: Choices) -> dict[nn.Module, type[nn.Module]]:
     """Module of a network -> the class that it gets."""
-    survives = gradients_survive_channels_last(net, choices)
-    choices = replace(choices, before_norm=_before_norm(net))
+    survives, before_norm = gradients_survive_channels_last(net, choices), _before_norm(net)
     found: dict[nn.Module, type[nn.Module]] = {}
     for row in rows(choices):
-        for module in net.modules() if survives or not row.reorders else ():
+        if row.reorders and not survives:
+            continue
+        for module in before_norm if row.before_norm else net.modules():
             if type(module) in row.replaces and module not in found and row.where(module, choices):
                 found[module] = row.replaces[type(module)]
     return found
 
 
-def _before_norm(net: nn.Module) -> frozenset[nn.Module]:
+def _before_norm(net: nn.Module) -> list[nn.Module]:
     """The modules of a network of ours that instance norm follows; in one of a plugin, their output may be used too."""
-    ours = type(net).__module__.startswith("networks.")
-    return frozenset(module for layers in net.modules() if ours and isinstance(layers, nn.Sequential)
-                     for module, norm in pairwise(layers) if isinstance(norm, nn.InstanceNorm2d))
+    if not type(net).__module__.startswith("networks."):
+        return []
+    return [module for sequence in net.modules() if isinstance(sequence, nn.Sequential)
+            for module, norm in pairwise(sequence) if isinstance(norm, nn.InstanceNorm2d)]
 
 
 def is_channels_last(net: nn.Module, choices: Choices) -> bool:
