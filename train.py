@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
+from copy import copy
 from pathlib import Path
 
 from data import create_dataset, create_validation_dataset
@@ -11,11 +12,9 @@ from data.loading.loader import Loader
 from data.transforms import trained_size
 from models import BaseModel, create_model
 from models.engine.cuda_graph import decide
-from models.engine.fine_tuning import init_from
 from models.engine.interrupts import RunLock, ignore_save_requests
-from models.engine.saving import restore_schedulers
+from models.engine.saving import init_from, restore_schedulers
 from models.engine.state import networks
-from models.engine.step import OwnStep
 from models.engine.training import Training
 from models.engine.validation import Validation
 from models.engine.views import make_sinks
@@ -29,8 +28,9 @@ from util.files import remove_unfinished
 from util.memory import explained, keep_freed_memory, peak
 from util.notices import Bar, fresh, notice, tell
 from util.progress import Progress
-from util.run_files import RECORD, STATE, checkpoint_tag, move_aside, move_back
+from util.run_files import checkpoint_tag, move_aside
 from util.seed import derive, seed_all
+from util.sinks import Sinks
 
 LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size",
                "a smaller --ngf and --ndf", "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
@@ -57,19 +57,15 @@ def train(opt: Namespace) -> BaseModel:
             if opt.patience and not held_out:
                 raise UsageError("--patience counts validations, and there are none")
             validation = Validation(opt, model, held_out) if held_out else None
-            earlier = from_main(lambda: prepare_folder(opt, model))  # only now: a refusal above moves no earlier run
             others = f" and {world_size() - 1} more" if world_size() > 1 else ""
             speed = ", ".join(f"{key} {getattr(opt, key)}" for key in ("amp", "compile", "cuda_graph", "cache"))
             tell(f"training {opt.name} on {opt.device} ({'plain' if opt.plain else speed}): epochs {progress.epoch} to "
                  f"{last} of {len(loader)} images; process {os.getpid()}{others}, {model.save_dir}")
-            done, quiet = (progress.epoch - 1) * len(loader) + progress.iters, None if is_main() else True
-            try:
-                with Bar(total=last * len(loader), initial=done, unit="img", disable=quiet) as bar, \
-                        closing(make_sinks(opt, model.save_dir, bar, progress)) as sinks:
-                    Training(opt, loader, model, progress, bar, sinks, validation, lambda: record(opt, model)).run()
-            except OwnStep:
-                from_main(lambda: take_back(Path(model.save_dir), *earlier))
-                raise
+            done, start = (progress.epoch - 1) * len(loader) + progress.iters, copy(progress)
+            with Bar(total=last * len(loader), initial=done, unit="img", disable=None if is_main() else True) as bar, \
+                    closing(Sinks(lambda: make_sinks(opt, model.save_dir, bar, start))) as sinks:
+                Training(opt, loader, model, progress, bar, sinks, validation, lambda: record(opt, model),
+                         lambda: from_main(lambda: begin(opt, model))).run()
             tell(f"memory: {peak()}")
     return model
 
@@ -110,26 +106,16 @@ def finished(opt: Namespace, progress: Progress, last: int) -> str:
     return ""
 
 
-def prepare_folder(opt: Namespace, model: BaseModel) -> tuple[Path | None, bytes]:
-    """Move the files of an earlier run aside, and record this one; returns where they are, and a record that was there.
+def begin(opt: Namespace, model: BaseModel) -> None:
+    """Move the files of an earlier run aside, and record this one: after the first step, so a failed start is harmless.
     """
+    tell(f"memory after the first step: {peak()}")
     for part in ("", "web", "web/images"):
         remove_unfinished(Path(model.save_dir) / part)
-    path, aside = Path(model.save_dir) / RECORD, None
-    before = path.read_bytes() if path.exists() else b""
     if not opt.continue_train and (aside := move_aside(model.save_dir)):
-        notice("again", f"run {opt.name} exists and is now {opt.name}/{aside.name}; --continue_train would have "
+        notice("again", f"the earlier run {opt.name} is now {opt.name}/{aside.name}; --continue_train would have "
                         f"continued it")
     record(opt, model)
-    return aside, before
-
-
-def take_back(folder: Path, aside: Path | None, before: bytes) -> None:
-    """Undo `prepare_folder` for a run that is refused at its first step, unless it has been saved."""
-    if not aside and before:
-        (folder / RECORD).write_bytes(before)
-    elif aside and not (folder / STATE).exists():
-        move_back(aside)
 
 
 def record(opt: Namespace, model: BaseModel) -> None:

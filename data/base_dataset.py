@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from data.image_folder import contents, list_images
-from data.loading import worker_status
 from data.loading.cache import PixelCache, key_of
+from data.loading.workers import reads
 from data.pillow_transform import get_params, get_transform
 from data.reading import read_image
 from data.transforms import Geometry, draw_geometry, resize, resized_size
@@ -149,7 +149,7 @@ class BaseDataset(Dataset, ABC):
 
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""
-        worker_status.reads(path)
+        reads(path)
         return read_image(path, self.channels[domain])
 
     def geometry(self, image: np.ndarray, path: str) -> Geometry:

@@ -4,7 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from models.engine.ema import WeightAverage
 from models.engine.schedule import get_scheduler
 from models.engine.step import fuse, minimizing
 from networks.per_image import translating
-from util.device import one_core
 from util.distributed import from_main
 from util.errors import UsageError
 from util.notices import tell
@@ -164,8 +163,7 @@ class BaseModel(nn.Module, ABC):
         """Translate the input: the same image gives the same result, in any batch and order."""
         seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths or [""]]
         evaluate = getattr(self.opt, "eval", False)
-        cores = one_core() if self._engine.one_core else nullcontext()
-        with torch.no_grad(), cores, translating(self, seeds, self.device, evaluate):
+        with torch.no_grad(), translating(self, seeds, self.device, evaluate):
             self.forward()
             self.compute_visuals()
 

@@ -1,5 +1,6 @@
 """Infer the arguments of a network from the keys and shapes of its state_dict."""
 
+import contextlib
 import re
 from typing import Any
 
@@ -19,21 +20,15 @@ def describe(state: State) -> dict[str, Any]:
 
     A U-Net's dropout leaves no trace and is missing.
     """
-    try:
-        return _describe(state)
-    except (KeyError, ValueError, IndexError):  # related, but not one of ours
-        return {}
-
-
-def _describe(state: State) -> dict[str, Any]:
-    if "model.1.weight" in state and any(".conv_block." in key for key in state):
-        return _resnet(state)
-    if "model.model.0.weight" in state:
-        return _unet(state)
-    if "model.0.weight" in state and state["model.0.weight"].dim() == 4:
-        return _patchgan(state)
-    if "net.0.weight" in state:
-        return _pixel(state)
+    with contextlib.suppress(KeyError, ValueError, IndexError):  # related, but not one of ours
+        if "model.1.weight" in state and any(".conv_block." in key for key in state):
+            return _resnet(state)
+        if "model.model.0.weight" in state:
+            return _unet(state)
+        if "model.0.weight" in state and state["model.0.weight"].dim() == 4:
+            return _patchgan(state)
+        if "net.0.weight" in state:
+            return _pixel(state)
     return {}
 
 

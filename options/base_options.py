@@ -111,12 +111,9 @@ class BaseOptions(ABC):
                 raise UsageError(f"--plain and --{name}{words} exclude each other: --plain runs networks as they are "
                                  f"written, in float32 (--plain=false takes back a recorded --plain)")
 
+    @fresh()
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The resolved options of a command line; raises UsageError, or prints help and exits."""
-        with fresh():
-            return self._parse(argv)
-
-    def _parse(self, argv: Sequence[str]) -> argparse.Namespace:
         passes = Passes(self, list(argv))
         passes.config_file()
         passes.recorded_run()

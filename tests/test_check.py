@@ -9,7 +9,7 @@ import tifffile
 from conftest import TINY, cli, picture, write
 from PIL import Image
 
-from data.check.__main__ import main
+from data.check import main
 from options.train_options import TrainOptions
 from util.errors import UsageError
 

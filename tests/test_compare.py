@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import picture, run_test, run_train, write
 
-from util.compare.__main__ import main
+from util.compare import main
 from util.errors import UsageError
 
 

@@ -263,7 +263,7 @@ def test_two_trainings_in_one_process_are_two_trainings(domains, capsys):
             capsys.readouterr()
             trained.append(weights(train.train(opt)))
         told.append([line.partition(";")[0] for line in "".join(capsys.readouterr()).splitlines()
-                     if "exists and is now" not in line and not line.startswith(("(epoch", "memory", "end of"))])
+                     if "the earlier run" not in line and not line.startswith(("(epoch", "memory", "end of"))])
         end = time.monotonic() + 20
         while (state := process_state()) != before and time.monotonic() < end:
             time.sleep(0.1)  # the queues of data workers close in threads of their own

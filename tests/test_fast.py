@@ -16,6 +16,7 @@ from models.engine.state import MicroBatch, networks
 from networks import DISCRIMINATORS, GENERATORS, define_D, define_G, together
 from networks.fast import NAMES, Choices, accelerate, convolutions, plain, table, winograd
 from networks.fast.boundary import Wrapped
+from networks.fast.compiled import Compiled
 from networks.fast.layers import InstanceNorm2d, ReflectionPad2d
 from networks.fast.precision import cpu_seconds, dtype_of, pick_amp
 from networks.layers import init_weights
@@ -614,3 +615,21 @@ def test_reflection_is_the_same_when_compiled(monkeypatch):
     wanted = ReflectionPad2d(3)(x)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert torch.equal(ReflectionPad2d(3)(x), wanted)
+
+
+def test_a_copy_of_a_compiled_network_is_the_network_it_was(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda part, **_: part)
+    net = define_G(3, 3, 4, "resnet_6blocks", "instance")
+    x = torch.rand(1, 3, 32, 32)
+    expected = net(x)
+    accelerate(net, Choices(torch.device("cpu"), compiled=True))
+    assert isinstance(net.encode, Compiled)
+    del net.forward  # the boundary
+    twin = copy.deepcopy(net)
+    assert not any(isinstance(value, Compiled) for module in twin.modules() for value in vars(module).values())
+    with torch.no_grad():
+        next(twin.parameters()).zero_()
+    assert torch.equal(net(x), expected)
+    assert not torch.equal(twin(x), expected)
+    assert isinstance(twin.encode.__self__, nn.Module)
+    assert twin.encode.__self__ is twin

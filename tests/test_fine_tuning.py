@@ -7,7 +7,7 @@ import torch
 from conftest import equal, run_on, run_train, train_options
 
 from models import create_model
-from models.engine.fine_tuning import init_from
+from models.engine.saving import init_from
 from models.engine.state import networks
 from util.errors import UsageError
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.reading import read_image
-from options.config_file import read_config
+from options.passes import read_config
 from options.record import read_record
 from options.test_options import TestOptions
 from options.train_options import TrainOptions

@@ -11,7 +11,7 @@ import pytest
 from conftest import picture, run_test, run_train, write
 from PIL import Image
 
-from util.compare.__main__ import main as compare
+from util.compare import main as compare
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

@@ -77,7 +77,7 @@ def test_an_earlier_run_is_moved_aside_and_still_works(strips, capsys):
     run_train(*argv, "--seed", "4")
     run_train(*argv, "--seed", "5")
     (one, two) = sorted(RUN.glob("previous_*"))
-    assert "run experiment_name exists and is now experiment_name/previous_" in capsys.readouterr().err
+    assert "the earlier run experiment_name is now experiment_name/previous_" in capsys.readouterr().err
     assert {"latest_state.pth", "loss_log.txt", "train_opt.json", "web"} <= {path.name for path in one.iterdir()}
     assert len((RUN / "loss_log.jsonl").read_text().splitlines()) == 1
     name = f"experiment_name/{one.name}"

@@ -13,12 +13,12 @@ import pytest
 import torch
 from conftest import ROOT, cli, run_train
 
-from util.plots import chart
+from util.html import chart
 from util.progress import Means, Progress
 from util.sinks import Background, Sink, Sinks
+from util.sinks.live import VisdomView, visdom_answers
 from util.sinks.log_file import LogFile, log_line, read_log
 from util.sinks.page import Page
-from util.sinks.visdom_view import VisdomView, visdom_answers
 
 PICTURES = {"real_A": np.zeros((8, 8, 3), np.uint8), "fake_B": np.full((8, 8, 3), 255, np.uint8)}
 
@@ -76,7 +76,7 @@ def test_a_log_that_a_crash_has_torn_goes_on(tmp_path):
 def test_lines_that_do_not_fit_on_the_disk_wait(tmp_path):
     script = """
 import resource, sys
-from util.plots import chart
+from util.html import chart
 from util.progress import Progress
 from util.sinks.log_file import LogFile
 log = LogFile(".", Progress())
@@ -168,7 +168,7 @@ def test_a_sink_that_fails_is_told_once_and_tried_again(capsys):
 
 def test_pictures_are_made_only_when_someone_wants_them():
     keeping, made = Keeping(), []
-    sinks = Sinks([keeping])
+    sinks = Sinks(lambda: [keeping])
     at = Progress()
     for _ in range(4):
         at.advance(1)

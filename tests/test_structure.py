@@ -14,7 +14,6 @@ MAY_IMPORT = {
     "models/engine": {"util", "networks", "models"},
     "data": {"util", "data/loading"},
     "data/loading": {"util", "data"},
-    "data/check": {"util", "data", "data/loading"},
     "options": {"util", "networks", "models", "models/engine", "data", "data/loading"},
 }
 EXCEPT = {("models/engine/hardware.py", "networks/fast")}  # the only file that knows how networks are accelerated
@@ -109,7 +108,7 @@ def test_what_changes_in_a_process_has_three_places():
     assert set().union(*map(mutable_state, [*FILES, *SCRIPTS])) == {
         "util/distributed:share",               # this process's share of a step
         "util/notices:_seen",                   # what has been said; `fresh` restores it
-        "data/loading/worker_status:_here",     # which data worker this is
+        "data/loading/workers:_here",     # which data worker this is
     }
 
 
@@ -138,7 +137,7 @@ def test_checkpoints_are_read_without_running_code():
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("torch.load", "np.load", "pickle.load", "yaml.load")
     ]
-    assert {path.name for path, _ in loads} == {"checkpoint.py", "reading.py", "config_file.py"}
+    assert {path.name for path, _ in loads} == {"checkpoint.py", "reading.py", "passes.py"}
     for path, keywords in loads:
         assert keywords.get("weights_only") is True or keywords.get("allow_pickle") is False or "Loader" in keywords, (
             path

@@ -22,7 +22,7 @@ from models.engine.validation import Followed, Validation, best_of, follow, undi
 from util.errors import UsageError
 from util.metrics import pretrained
 from util.metrics.scores import Figure
-from util.sinks.curves import read_curves
+from util.sinks.log_file import read_curves
 
 RUN = Path("checkpoints/experiment_name")
 

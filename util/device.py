@@ -1,8 +1,6 @@
-"""Which device to compute on, and on how many of its cores."""
+"""Which device to compute on."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -39,16 +37,3 @@ def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.devi
     if picked.type == "cuda" and picked.index is not None:
         torch.cuda.set_device(picked)  # else threads that pin memory would use the first GPU too
     return ([picked.index or 0] if picked.type == "cuda" else []), picked
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Inside the block, this thread computes on one CPU core."""
-    if (threads := torch.get_num_threads()) == 1:  # setting it takes time too
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -23,7 +23,7 @@ class ImagePool:
         self._tensor: Any = None             # (pool_size, C, H, W), instead of the list
         self._choices: Any = None            # (n, 3): slot, take the stored image, leave the new one
         self._count = 0                      # images in the tensor
-        self._planned = False
+        self.planned = False                 # whether the next query takes choices drawn before it
         self._shape: Any = None              # of the images of the last query
         self.last_query = 0                  # when, in nanoseconds
 
@@ -39,7 +39,7 @@ class ImagePool:
             return
         for slot, image in enumerate(images):
             self._tensor[slot] = image
-        self._count, self._planned = len(images), False
+        self._count, self.planned = len(images), False
 
     def query(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W): each image itself or, once the pool is full, maybe an older one it replaces."""
@@ -90,18 +90,14 @@ class ImagePool:
             self._count = max(self._count, choices[-1][0] + 1)
         drawn = torch.tensor(choices, dtype=torch.int64, pin_memory=self._choices.is_cuda)
         self._choices[:n].copy_(drawn, non_blocking=True)
-        self._planned = True
-
-    def forget_plan(self) -> None:
-        """Make the next query draw its own choices."""
-        self._planned = False
+        self.planned = True
 
     def _exchange_in_place(self, images: Tensor) -> Tensor:
         if len(images) > len(self._choices):
             self._choices = self._choices.new_zeros(len(images), 3)
-        if not self._planned:
+        if not self.planned:
             self.plan(len(images))
-        self._planned = False
+        self.planned = False
         chosen = []
         for image, (slot, take, leave) in zip(images[:, None], self._choices, strict=False):
             older = self._tensor.index_select(0, slot[None])

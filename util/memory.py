@@ -5,7 +5,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ GIB = 2 ** 30
 WORDS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # the CPU, CUDA and MPS, cuDNN and cuBLAS
 
 
-@contextmanager
+@contextlib.contextmanager
 def explained(options: Sequence[str]) -> Iterator[None]:
     """Turn out-of-memory errors of a GPU or the host into a UsageError with the peak, and what helps, best first."""
     try:

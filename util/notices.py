@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TextIO
 
 from torch.utils.data import get_worker_info
@@ -21,7 +20,7 @@ class Bar(tqdm):
     monitor_interval = 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def fresh() -> Iterator[None]:
     """Inside the block every notice appears again, once, so that a second run in a process has its own."""
     before = dict(_seen)

@@ -11,11 +11,11 @@ from util.errors import UsageError, unknown
 
 MOVED = {  # modules that were never part of the plugin contract, but could be imported
     "data.cache": "data.loading.cache", "data.loader": "data.loading.loader", "data.samples": "data.loading.samples",
-    "data.worker_status": "data.loading.worker_status", "data.workers": "data.loading.workers",
+    "data.worker_status": "data.loading.workers", "data.workers": "data.loading.workers",
     "models.average": "models.engine.ema", "models.captured_step": "models.engine.cuda_graph",
-    "models.execution": "models.engine.hardware", "models.fine_tuning": "models.engine.fine_tuning",
+    "models.execution": "models.engine.hardware", "models.fine_tuning": "models.engine.saving",
     "models.schedule": "models.engine.schedule", "models.training": "models.engine.training",
-    "models.translation": "models.engine.translation", "models.validation": "models.engine.validation",
+    "models.translation": "models.engine.validation", "models.validation": "models.engine.validation",
     "networks.convolution": "networks.fast.convolutions", "networks.inference": "networks.per_image",
     "networks.sync_batch_norm": "networks.fast.sync_batch_norm",
     "networks.tuning": "networks.fast (but networks.together)",

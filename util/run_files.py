@@ -1,9 +1,7 @@
 """The files of a run: their folder and names."""
 
 import re
-import shutil
 import time
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -60,27 +58,14 @@ def move_aside(folder: str | Path) -> Path | None:
     earlier = [path for path in folder.iterdir() if path.name != LOCK and not _holds_run(path)]
     if not earlier:
         return None
-    target = next(path for path in _dated(folder) if not path.exists())
+    name = f"{PREVIOUS}{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    target = next(path for n in count(1) if not (path := folder / f"{name}{f'_{n}' if n > 1 else ''}").exists())
     target.mkdir()
     for path in sorted(earlier, key=lambda path: path.name in (RECORD, STATE)):  # last: what continuing needs
         path.rename(target / path.name)
     return target
 
 
-def move_back(aside: Path) -> None:
-    """Undo `move_aside`: what has been written in the run's folder since then gives way."""
-    for path in aside.iterdir():
-        if (target := aside.parent / path.name).is_dir():
-            shutil.rmtree(target)
-        path.replace(target)
-    aside.rmdir()
-
-
 def _holds_run(path: Path) -> bool:
     """Whether a folder is a run, was one, or contains one."""
     return path.is_dir() and (path.name.startswith(PREVIOUS) or any(path.rglob(LOCK)) or any(path.rglob(RECORD)))
-
-
-def _dated(folder: Path) -> Iterator[Path]:
-    date = time.strftime("%Y-%m-%d_%H-%M-%S")
-    return (folder / f"{PREVIOUS}{date}{f'_{n}' if n > 1 else ''}" for n in count(1))

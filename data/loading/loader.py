@@ -62,8 +62,11 @@ class Loader:
                 notice(kind, text)
             for error in result.unusable:
                 self._leave_out(error)
+            if getattr(result.failure, "away", False):
+                raise UsageError(f"{result.failure}, nor could {DRAWS} others for half of --worker_timeout; "
+                                 f"--continue_train resumes from the last save once the images are back")
             if result.failure is not None:
-                raise unreachable(result.failure) if getattr(result.failure, "away", False) else result.failure
+                raise result.failure
             if result.value is not None:
                 yield result.value
 
@@ -81,12 +84,6 @@ class Loader:
             raise UsageError(f"{len(self.errors)} images are unusable, more than --max_bad_images "
                              f"{self.opt.max_bad_images}; python -m data.check {self.opt.dataroot} lists all of them; "
                              f"--continue_train resumes from the last save")
-
-
-def unreachable(error: ImageError) -> UsageError:
-    """The error if no image can be reached any more."""
-    return UsageError(f"{error}, nor could {DRAWS} others for half of --worker_timeout; --continue_train "
-                      f"resumes from the last save once the images are back")
 
 
 def group_by_size(samples: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
 from data.base_dataset import BaseDataset
-from data.loading import worker_status
+from data.loading.workers import reads
 from util.errors import ImageError, UsageError, is_away
 from util.notices import collect
 from util.plugins import use_plugin_dir
@@ -62,13 +62,13 @@ class Samples(Dataset):
             except UsageError as error:
                 return Sample(None, unusable, error)
             finally:
-                worker_status.reads("")
+                reads("")
         return Sample(None, unusable, unusable[0] if self.draws > 1 else None)
 
     def _read(self, index: int, seed: int) -> dict[str, Any]:
         """One sample; raises ImageError, also for a dataset that opens its files itself."""
         name = f"sample {index} of {type(self.dataset).__name__}"
-        worker_status.reads(name)
+        reads(name)
         try:
             with seeded(seed):
                 sample = self.dataset[index]

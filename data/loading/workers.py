@@ -1,6 +1,7 @@
 """Processes that read samples, supervised: those that die or hang are reported and restarted."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import re
@@ -9,17 +10,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from data.loading import worker_status
-from util.errors import UsageError
+from util.errors import ImageError, UsageError
 from util.notices import say
 from util.stall import Watchdog
 
 POLL = 2      # seconds between looks at workers that send nothing
 RESTARTS = 5  # without a batch in between
+LENGTH = 4096  # bytes of a row of the board
+LONGEST = 300  # characters of a name on it, each at most 12 bytes in JSON
 
 
 class Workers:
@@ -35,21 +39,21 @@ class Workers:
         self.timeout = timeout
         self.how = how                                         # other arguments of the DataLoader
         self.while_waiting: Callable[[], None] = lambda: None  # called every few seconds; may raise
-        self._board = samples.board = worker_status.new_board(self.workers)
+        self._board = samples.board = torch.zeros(self.workers, LENGTH, dtype=torch.uint8).share_memory_()
         samples.banned = frozenset()
         self._strikes: Counter[str] = Counter()
-        self._hung: list[worker_status.WorkerStatus] | None = None  # those that were killed for it
+        self._hung: list[WorkerStatus] | None = None  # those that were killed for it
         self._loader: DataLoader | None = None
         self._iterator: Iterator | None = None
 
     def status(self) -> list[str]:
         """What the workers are doing, in words."""
         return [f"data worker {status.pid} is reading {status.file or 'nothing'}"
-                for status in worker_status.statuses(self._board)]
+                for status in statuses(self._board)]
 
     def close(self) -> None:
         """End them now; the garbage collector may close the queue that ends them too late."""
-        ours = {status.pid for status in worker_status.statuses(self._board)}
+        ours = {status.pid for status in statuses(self._board)}
         self._iterator = self._loader = None
         for child in multiprocessing.active_children():
             if child.pid in ours:  # if stopped: the interpreter would wait for it at exit
@@ -111,7 +115,7 @@ class Workers:
 
         Called in a thread, because the main one may wait forever for a stopped worker to hand over a batch.
         """
-        there = worker_status.statuses(self._board)
+        there = statuses(self._board)
         if any(time.monotonic() - status.since < self.timeout for status in there):
             return False  # a large batch, not a hung worker
         self._hung = [status for status in there if status.file]
@@ -122,9 +126,9 @@ class Workers:
     def _blame(self, failure: str) -> None:
         """Report what the hung or dead workers were reading; the second time it is banned."""
         dead = {int(number) for number in re.findall(r"\d+", failure)}
-        guilty = [status for status in worker_status.statuses(self._board) if status.pid in dead]
+        guilty = [status for status in statuses(self._board) if status.pid in dead]
         verb = "died" if self._hung is None else "hung"
-        for status in self._hung or guilty or [worker_status.WorkerStatus(0, "")]:
+        for status in self._hung or guilty or [WorkerStatus(0, "")]:
             self._strikes[status.file] += bool(status.file)
             say(f"warning: a data worker {verb}, reading {status.file or 'nothing'}; it is restarted")
         self.samples.banned = frozenset(file for file, strikes in self._strikes.items() if strikes > 1)
@@ -137,4 +141,48 @@ def _enter_worker(worker: int) -> None:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
     samples = get_worker_info().dataset
-    worker_status.take_row(samples.board, worker, samples.banned)
+    _here.row, _here.banned = samples.board[worker], samples.banned
+    reads("")
+
+
+# The board in shared memory: what each data worker is reading, the file to report if one dies or hangs.
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A worker's process and the file it reads: a sample's name if no file is known, "" between two."""
+
+    pid: int
+    file: str
+    since: float = 0.0  # by time.monotonic, which all processes share
+
+
+def statuses(board: torch.Tensor) -> list[WorkerStatus]:
+    """Of all workers that have started."""
+    return [status for row in board if (status := _parsed(row))]
+
+
+def _parsed(row: torch.Tensor) -> WorkerStatus | None:
+    try:
+        return WorkerStatus(**json.loads(row.numpy().tobytes().partition(b"\0")[0]))
+    except ValueError:  # empty, or its worker is writing
+        return None
+
+
+class _Here:
+    """This process: its row, None in the main process, and the files that it refuses."""
+
+    row: torch.Tensor | None = None
+    banned: frozenset[str] = frozenset()
+
+
+_here = _Here()
+
+
+def reads(file: str) -> None:
+    """Note the file being read, "" for none; raises ImageError if it is banned."""
+    if file[-LONGEST:] in _here.banned:
+        raise ImageError(file, "a data worker died or hung on it, twice")
+    if _here.row is not None:
+        status = {"pid": os.getpid(), "file": file[-LONGEST:], "since": time.monotonic()}
+        text = json.dumps(status).encode() + b"\0"
+        _here.row[:len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)

@@ -67,9 +67,9 @@ class CapturedStep:
         self._fill(inputs)
         self.replay()
         for pool in self.pools:
-            pool.forget_plan()  # used by the replay, which runs no Python
+            pool.planned = False  # used by the replay, which runs no Python
         vars(self.model).update(self.outputs)
-        self.guard.set_flags(self.flags)
+        self.guard.flags = list(self.flags)
 
     def forget(self) -> None:
         """Record again: the optimizers' tensors have been replaced."""
@@ -85,7 +85,7 @@ class CapturedStep:
             self._fill(inputs)
             self._drop_graphs()
             replay = self.record(self._step_with_static_rates)
-            self.flags = self.guard.take_flags()
+            self.flags, self.guard.flags = self.guard.flags, []
             self.outputs = {k: v.detach() for k, v in vars(self.model).items() if torch.is_tensor(v)}
             self._restore(before)
             captured = self._moved(replay, inputs, before)
@@ -97,7 +97,7 @@ class CapturedStep:
         except (RuntimeError, UsageError, torch.AcceleratorError) as error:
             self.given_up = True
             notice("cuda graph", f"steps are not captured ({one_line(error)}); --cuda_graph off skips the attempt")
-        self.guard.take_flags()
+        self.guard.flags = []
         self._restore(before)
         vars(self.model).update(inputs)
 
@@ -143,7 +143,7 @@ class CapturedStep:
         for _ in range(COMPARED):
             self._fill(inputs)
             step()
-            self.guard.take_flags()
+            self.guard.flags = []
         pairs = zip(self._parameters(), before["tensors"], strict=False)  # which begin with the parameters
         return torch.cat([(p.detach() - old).flatten().float() for p, old in pairs])
 

@@ -1,7 +1,6 @@
 """How a model runs on the hardware at hand: what `auto` means here, and networks made faster accordingly."""
 
 from argparse import Namespace
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,12 +11,11 @@ from networks.fast.precision import AMP, dtype_of, pick_amp
 from util.distributed import world_size
 from util.notices import notice, tell
 
-__all__ = ["AMP", "ROWS", "check_rows", "prepare", "takes_one_core"]
+__all__ = ["AMP", "ROWS", "check_rows", "prepare"]
 
 ROWS, check_rows = fast.NAMES, fast.check_names
 
 COMPILING_PAYS = {True: 300, False: 1000}  # training or not: images of 256x256, with 64 channels in the first layer
-ONE_CORE = 512 * 512  # pixels of a batch up to which one core per batch is quicker than all cores for each
 
 
 def prepare(model: nn.Module, opt: Namespace) -> None:
@@ -60,11 +58,3 @@ def _repays(model: nn.Module, opt: Namespace) -> bool:
         return opt.compile == "on"
     width, height = engine.planned_size
     return engine.planned_images * width * height / 256 ** 2 * opt.ngf / 64 >= COMPILING_PAYS[model.isTrain]
-
-
-def takes_one_core(model: nn.Module, batch: dict[str, Any]) -> bool:
-    """Whether a batch is best translated on one core: small images, on a CPU, by networks that are not compiled."""
-    if model.device.type != "cpu" or model.opt.plain or (model.opt.compile == "on" and not model.opt.isTrain):
-        return False
-    images = [value for value in batch.values() if torch.is_tensor(value) and value.dim() >= 4]
-    return bool(images) and all(image.numel() <= ONE_CORE * image.shape[1] for image in images)

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from models.base_model import BaseModel
-from models.engine.translation import translated
-from models.engine.validation import add_translations, follow, values_of
+from models.engine.validation import add_translations, follow, translated, values_of
 from util.distributed import is_main, world_size
 from util.errors import UsageError
 from util.files import inside
@@ -38,7 +37,7 @@ def add_row(opt, page: HTML, heading: str, files: Row) -> None:
 def add_scored(opt, page: HTML, rows: dict[str, Row], scores: Scores) -> None:
     """Write the metrics and show them on a page that can be sorted by the one that `best` follows."""
     figures = scores.figures()
-    if scores.working() and not scores.has_truths():
+    if scores.working() and not (scores.rows or scores.references()):
         say(f"no metric: --model {opt.model} sees no true images here; use a model of pairs or of both domains, or "
             f"python -m util.metrics OUTPUTS TRUTHS")
     write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in rows if name in scores.rows},
@@ -67,13 +66,13 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)  # by the outermost autocast, until it ends
     with weights_stay_cast, ThreadPoolExecutor(writers) as pool, Bar(total=len(loader), unit="img",
                                                                      disable=None if is_main() else True) as bar:
-        for tested, batch in translated(model, loader):
-            names, paths = naming.of_batch(tested, batch), tested.get_image_paths()
+        for batch in translated(model, loader):
+            names, paths = naming.of_batch(model, batch), model.get_image_paths()
             visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
-                       for label, value in tested.get_current_visuals().items()}
+                       for label, value in model.get_current_visuals().items()}
             if scores:
-                add_translations(scores, tested, names)
-            domains = {label: tested.visual_domain(label) for label in visuals}
+                add_translations(scores, model, names)
+            domains = {label: model.visual_domain(label) for label in visuals}
             writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains))
             if len(writing) > 2 * writers:
                 rows.update(writing.popleft().result())

@@ -1,5 +1,6 @@
 """The files of a run: networks, the state that a resume reads, and when they are saved."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,14 @@ from models.engine.state import networks, optimizers, pools
 from networks.architecture import differences
 from util import checkpoint
 from util.distributed import from_main, gathered, rank, world_size
-from util.errors import UsageError, one_line
+from util.errors import UsageError, did_you_mean, one_line
 from util.notices import notice, say, tell
-from util.run_files import AVERAGE, STATE, checkpoint_tag, network_file
+from util.run_files import AVERAGE, STATE, checkpoint_tag, network_file, network_files
 from util.seed import derive, random_states, restore_random_states, seed_all
 
 RETRY = 60.0  # seconds until a failed save is tried again
 PAUSE = 2.0   # the same when there is nothing else to do
+ALSO = {"G_A": "G", "G": "G_A"}  # a single generator, and that of a cycle with the same direction
 
 
 # Networks.
@@ -76,6 +78,52 @@ def load_network(net: nn.Module, state: Any, path: str | Path) -> None:
         reasons = differences(state, getattr(net, "arguments", {}))
         hint = f"it was trained with {', '.join(reasons)}" if reasons else one_line(error, 300)
         raise UsageError(f"{path} does not fit the network: {hint}") from error
+
+
+def init_from(nets: dict[str, nn.Module], source: str, checkpoints_dir: str, tag: str) -> None:
+    """Copy every tensor of equal name and shape, and log for each network how much matched.
+
+    `source` is a run, its folder, or one `*_net_<name>.pth`. Raises UsageError if it does not exist, or if nothing in a
+    file fits its network.
+    """
+    files = find_weights(source, checkpoints_dir, tag)
+    chosen = {name: files.get(name) or files.get(ALSO.get(name, "")) for name in nets}
+    if not any(chosen.values()):
+        raise UsageError(f"--init_from {source} has {', '.join(sorted(files))}; this model has {', '.join(nets)}: "
+                         f"none in common")
+    for name, net in nets.items():
+        tell(f"network {name}: {copy_matching(net, chosen[name]) if chosen[name] else 'no weights, starts afresh'}")
+
+
+def find_weights(source: str, checkpoints_dir: str, tag: str) -> dict[str, Path]:
+    """Network name -> file; raises UsageError that lists what exists."""
+    path = Path(source)
+    if path.is_file():
+        named = re.fullmatch(r".+_net_(.+)\.pth", path.name)
+        return {named[1] if named else "G": path}
+    folder = path if path.is_dir() else Path(checkpoints_dir) / source
+    found = network_files(folder, tag)
+    if not found:
+        runs = [file.parent.name for file in Path(checkpoints_dir).glob("*/*_net_*.pth")]
+        problem = f"has no {tag}_net_*.pth (--epoch names another checkpoint)" if folder.is_dir() else "does not exist"
+        raise UsageError(f"--init_from {source}: {folder} {problem}.{did_you_mean(source, runs)} Give a run in "
+                         f"{checkpoints_dir}, a folder, or a .pth file")
+    return found
+
+
+def copy_matching(net: nn.Module, path: Path) -> str:
+    """Copy what fits from a file into a network; returns how much that was, in words."""
+    offered, wanted = checkpoint.clean_state_dict(checkpoint.load(path), path), net.state_dict()
+    reasons = differences(offered, getattr(net, "arguments", {}))
+    fitting = {key: value for key, value in offered.items() if key in wanted and wanted[key].shape == value.shape}
+    if not fitting:
+        raise UsageError(f"nothing in {path} fits this network: {', '.join(reasons) or 'its tensors have other names'}")
+    net.load_state_dict(fitting, strict=False)
+    missing = [key for key in wanted if key not in fitting]
+    share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in wanted.values())
+    return (f"{share:.1%} ({len(fitting)} of {len(wanted)} tensors) from {path}"
+            + (f", trained with {', '.join(reasons)}" if reasons else "")
+            + (f"; not loaded: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""))
 
 
 # The state.

@@ -35,7 +35,6 @@ class EngineState:
     guarded: bool = False                            # a Guard is active around all steps
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
     average: WeightAverage | None = None             # with --ema
-    one_core: bool = False                           # whether the input is best translated on one core
     progress: dict[str, Any] = field(default_factory=dict)               # of the run that was resumed
     saved_schedulers: list[dict[str, Any]] = field(default_factory=list)
 

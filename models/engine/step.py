@@ -18,10 +18,6 @@ MAX_UNREAD = 1000      # steps
 FUSED = (Adam, AdamW)  # optimizers whose fused step reads `found_inf`
 
 
-class OwnStep(UsageError):
-    """A step outside `minimize`, where only that can do what an option says."""
-
-
 class Guard:
     """Inside the block, every optimizer step takes the mean gradient over all processes, clipped, or is skipped.
 
@@ -36,7 +32,7 @@ class Guard:
         self.streak = 0                    # skipped steps in a row, up to the last read
         self.skipped = 0                   # in all
         self.taken = 0
-        self._step: list[Tensor] = []      # a flag for each optimizer of the current step
+        self.flags: list[Tensor] = []      # a flag for each optimizer of the current step
         self._recent: list[tuple[list[str], Tensor]] = []
         self._urgent = False
         self._fused: list[Optimizer] = []
@@ -60,7 +56,7 @@ class Guard:
         distributed.average_gradients([p.grad for p in parameters])
         length = measure([p.grad for p in parameters], exactly=bool(self.clip))
         bad = ~length.isfinite()
-        self._step.append(bad)
+        self.flags.append(bad)
         if self.clip:
             clip_grads_with_norm_(parameters, self.clip, length)
         if is_fused(optimizer) and not hasattr(optimizer, "found_inf"):
@@ -69,24 +65,15 @@ class Guard:
 
     def end_step(self, files: list[str]) -> None:
         """Keep the flag of the step that ended, and the files of its batch."""
-        if not self._step:
+        if not self.flags:
             return
-        bad = torch.stack(self._step).any()
+        bad = torch.stack(self.flags).any()
         self._recent.append((files, bad))
-        self._step = []
+        self.flags = []
         if bad.device.type == "cpu":  # known at once, so that its consequences do not depend on the log interval
             self._urgent |= bool(bad)
             if not bad:
                 self._keep_statistics()
-
-    def take_flags(self) -> list[Tensor]:
-        """The flags of the current step, which then has none."""
-        flags, self._step = self._step, []
-        return flags
-
-    def set_flags(self, flags: list[Tensor]) -> None:
-        """Those of a replayed step, in which no optimizer was called."""
-        self._step = list(flags)
 
     def due(self) -> bool:
         """Whether flags should be read: there are many, or one is known to be set."""
@@ -152,8 +139,8 @@ def own_steps_refused(model: nn.Module, opt: Namespace) -> Callable[[Optimizer],
 
     def check(optimizer: Optimizer) -> None:
         if option and not model._engine.minimizing and optimizer in optimizers(model).values():
-            raise OwnStep(f"{option} needs a model whose steps are taken by self.minimize(name, loss); "
-                          f"{type(model).__name__} calls step() itself")
+            raise UsageError(f"{option} needs a model whose steps are taken by self.minimize(name, loss); "
+                             f"{type(model).__name__} calls step() itself")
     return check
 
 

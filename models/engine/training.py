@@ -17,11 +17,9 @@ from models.engine.health import Health
 from models.engine.interrupts import Signals, report_stall
 from models.engine.state import MicroBatch, learning_rate, losses, mean_losses, networks, pools
 from models.engine.step import Guard, own_steps_refused
-from models.engine.translation import feed
-from models.engine.validation import Validation, best_of, follow, pictures
+from models.engine.validation import Validation, best_of, feed, follow, pictures
 from util.distributed import all_max, from_main, is_main, rank, share, world_size
 from util.errors import Stopped, UsageError
-from util.memory import peak
 from util.notices import notice, say, tell
 from util.progress import Progress
 from util.run_files import RECORD, prune
@@ -35,11 +33,11 @@ class Training:
     """Trains a model on what a loader of the package data yields, from where `progress` stands to the last epoch."""
 
     def __init__(self, opt, loader: Any, model: BaseModel, progress: Progress, bar: tqdm, sinks: Sinks,
-                 validation: Validation | None, write_record: Callable[[], None]):
+                 validation: Validation | None, write_record: Callable[[], None], begin: Callable[[], None]):
         self.opt, self.loader, self.model, self.validation = opt, loader, model, validation
-        self.write_record = write_record  # again, if someone has removed the folder
-        self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
         self.bar, self.sinks = bar, sinks
+        self.write_record, self.begin = write_record, begin  # if someone has removed the folder; after the first step
+        self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
         self.signals = Signals()
         self.health = Health(opt.gan_mode, model._engine.paired, self.note)
         self.saver = saving.Saver(self.save, opt.save_minutes)
@@ -105,7 +103,7 @@ class Training:
         self.bar.update(sum(everyone))
         self.in_step = False
         if not self.stepped:
-            tell(f"memory after the first step: {peak()}")
+            self.begin()
         self.stepped = True
 
     def train_on(self, batch: dict[str, Any]) -> None:

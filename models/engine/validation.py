@@ -2,7 +2,7 @@
 
 import math
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from models.base_model import BaseModel
-from models.engine.translation import translated
 from util.distributed import from_main, gathered
 from util.errors import UsageError, with_place
 from util.images import ValueRange, tensor2im
@@ -20,6 +19,20 @@ from util.notices import notice
 from util.seed import random_states, restore_random_states
 
 FOLLOWED = ("lpips", "l1", "kid", "swd")  # by --best_metric auto: the first that the outputs have
+
+
+def feed(model: BaseModel, batch: dict[str, Any]) -> None:
+    """Make a batch the model's input, with its files also for a plugin that does not set `image_paths`."""
+    model.image_paths = batch.get("A_paths", [])
+    model.set_input(batch)
+
+
+def translated(model: BaseModel, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yields each batch after `model.test()` on it."""
+    for batch in batches:
+        feed(model, batch)
+        model.test()
+        yield batch
 
 
 def values_of(opt: Namespace, domain: str) -> ValueRange:
@@ -85,8 +98,8 @@ class Validation:
         self.scores.clear()
         averaged = average.in_place() if (average := self.model._engine.average) else nullcontext()
         with as_tested(self.model), averaged:
-            for model, _ in translated(self.model, self.loader):
-                add_translations(self.scores, model, model.get_image_paths())
+            for _ in translated(self.model, self.loader):
+                add_translations(self.scores, self.model, self.model.get_image_paths())
                 each()
         for part in gathered(self.loader.errors):
             for path, error in part.items():

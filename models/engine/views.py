@@ -6,20 +6,17 @@ from tqdm import tqdm
 
 from util.distributed import is_main
 from util.progress import Progress
-from util.sinks import Background, Sinks
-from util.sinks.console import Console
-from util.sinks.log_file import LogFile
+from util.sinks import Background, Sink
+from util.sinks.live import TensorBoardLog, VisdomView, WandbLog, visdom_answers
+from util.sinks.log_file import Console, LogFile
 from util.sinks.page import Page
-from util.sinks.tensorboard_log import TensorBoardLog
-from util.sinks.visdom_view import VisdomView, visdom_answers
-from util.sinks.wandb_log import WandbLog
 
 
-def make_sinks(opt, folder: str | Path, bar: tqdm, start: Progress) -> Sinks:
+def make_sinks(opt, folder: str | Path, bar: tqdm, start: Progress) -> list[Sink]:
     """Everything that shows the run of a folder, from this point of the training on; only the main process shows."""
     if not is_main():
-        return Sinks([])
-    sinks = [Console(bar), Background("the log", lambda: LogFile(folder, start), waiting=1000)]
+        return []
+    sinks: list[Sink] = [Console(bar), Background("the log", lambda: LogFile(folder, start), waiting=1000)]
     if not opt.no_html:
         sinks.append(Background("the page", lambda: Page(folder, opt.name, opt.display_winsize), opt.update_html_freq))
     if opt.use_tensorboard:
@@ -31,4 +28,4 @@ def make_sinks(opt, folder: str | Path, bar: tqdm, start: Progress) -> Sinks:
     if opt.use_wandb:
         sinks.append(Background("wandb", lambda: WandbLog(
             opt.wandb_project_name, opt.name, folder, {k: str(v) for k, v in vars(opt).items()}), opt.display_freq))
-    return Sinks(sinks)
+    return sinks

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from util.device import one_core
 from util.errors import UsageError
 
 AMP = ("auto", "off", "bf16", "fp16")
@@ -50,10 +49,14 @@ def _bf16_is_quicker() -> bool:
 def cpu_seconds(*functions: Callable[[], Any]) -> list[float]:
     """The CPU time of each function on one core, the best of five turns; other load on the machine does not count."""
     least = [float("inf")] * len(functions)
-    with one_core():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         for _ in range(5):
             for i, function in enumerate(functions):
                 start = time.thread_time()
                 function()
                 least[i] = min(least[i], time.thread_time() - start)
+    finally:
+        torch.set_num_threads(threads)
     return least

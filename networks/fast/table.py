@@ -28,6 +28,10 @@ class Choices:
     processes: int = 1
     without: frozenset[str] = field(default_factory=frozenset)  # names of rows
 
+    def rows(self) -> list["Row"]:
+        """The rows in use."""
+        return [row for row in TABLE if row.name not in self.without]
+
 
 Condition = Callable[[nn.Module, Choices], bool]
 
@@ -52,10 +56,6 @@ class Row:
 
 def _always(module: nn.Module, choices: Choices) -> bool:
     return True
-
-
-def _on_cpu(module: nn.Module, choices: Choices) -> bool:
-    return choices.device.type == "cpu"
 
 
 def _ordinary(conv: nn.Module, choices: Choices) -> bool:
@@ -104,7 +104,8 @@ TABLE = (
         reorders=True),
     Row("few_channels", {nn.Conv2d: convolutions.ToFewChannels}, _to_few_channels,
         "the kernels for few output channels are slow", STEP.format("cycle_gan", "few_channels")),
-    Row("skip", {UnetSkipConnectionBlock: layers.ChannelsLastSkip}, _on_cpu,
+    Row("skip", {UnetSkipConnectionBlock: layers.ChannelsLastSkip},
+        lambda module, choices: choices.device.type == "cpu",
         "mixed memory formats send norms and ReLU down a slow path", STEP.format("pix2pix", "skip")),
     Row("channels_last", {}, lambda net, choices: choices.device.type == "cuda" or (
         choices.device.type == "cpu" and gradients_survive_channels_last(net, choices)),
@@ -122,16 +123,11 @@ def check_names(names: list[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def rows(choices: Choices) -> list[Row]:
-    """The rows in use."""
-    return [row for row in TABLE if row.name not in choices.without]
-
-
 def replacements(net: nn.Module, choices: Choices) -> dict[nn.Module, type[nn.Module]]:
     """Module of a network -> the class that it gets."""
     survives, before_norm = gradients_survive_channels_last(net, choices), _before_norm(net)
     found: dict[nn.Module, type[nn.Module]] = {}
-    for row in rows(choices):
+    for row in choices.rows():
         if row.reorders and not survives:
             continue
         for module in before_norm if row.before_norm else net.modules():
@@ -150,7 +146,7 @@ def _before_norm(net: nn.Module) -> list[nn.Module]:
 
 def is_channels_last(net: nn.Module, choices: Choices) -> bool:
     """Whether the images that enter a network are stored channels-last."""
-    return any(row.name == "channels_last" and row.where(net, choices) for row in rows(choices))
+    return any(row.name == "channels_last" and row.where(net, choices) for row in choices.rows())
 
 
 def gradients_survive_channels_last(net: nn.Module, choices: Choices) -> bool:
@@ -161,4 +157,4 @@ def gradients_survive_channels_last(net: nn.Module, choices: Choices) -> bool:
     norms = [m for m in net.modules() if isinstance(m, nn.InstanceNorm2d)]
     return (all(type(m).__module__.startswith(("torch.", "networks.")) for m in net.modules())
             and not any(norm.track_running_stats for norm in norms)
-            and (not norms or any(nn.InstanceNorm2d in row.replaces for row in rows(choices))))
+            and (not norms or any(nn.InstanceNorm2d in row.replaces for row in choices.rows())))

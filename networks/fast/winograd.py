@@ -119,17 +119,14 @@ def _describe(operator: torch._ops.OpOverload, shape: Callable, layout: torch.me
     torch.library.register_autograd(name, backward, setup_context=remember, lib=LIBRARY)
 
 
-def _laid_out_as(x: Tensor, gradient: Tensor) -> Tensor:
-    """Contiguous if x is, in case a plugin called `F.instance_norm` before: see `layers.InstanceNorm2d`."""
-    return gradient.contiguous() if x.is_contiguous() else gradient
-
-
 def _sides(x: Tensor, more: int) -> tuple[int, int]:
     return x.shape[2] + more, x.shape[3] + more
 
 
+# The gradient is contiguous if x is, in case a plugin called `F.instance_norm` before: see `layers.InstanceNorm2d`.
 _describe(convolved, lambda x, w: (len(x), len(w), *_sides(x, 1 - w.shape[-1])), torch.channels_last,
-          lambda g, x, w: _laid_out_as(x, gradient_of_x(g, w)), lambda g, x, w: gradient_of_weight(x, g))
+          lambda g, x, w: gradient_of_x(g, w).contiguous() if x.is_contiguous() else gradient_of_x(g, w),
+          lambda g, x, w: gradient_of_weight(x, g))
 _describe(gradient_of_x, lambda y, w: (len(y), w.shape[1], *_sides(y, w.shape[-1] - 1)), torch.channels_last,
           lambda g, y, w: convolved(g, w), lambda g, y, w: gradient_of_weight(g, y))
 _describe(gradient_of_weight, lambda x, y: (y.shape[1], x.shape[1], *2 * [x.shape[2] - y.shape[2] + 1]),

@@ -74,7 +74,7 @@ class Scores:
 
     def clear(self) -> None:
         """Forget the outputs, not the real images, which are the same in the next validation."""
-        self._kept, self._references = self._all_references(), {}
+        self._kept, self._references = self.references(), {}
         self._features: dict[str, list[tuple[str, Tensor]]] = {}
         self.rows: dict[str, dict[str, float]] = {}    # image -> "fake_B/l1" -> value
         self.failed: dict[str, str] = {}               # "l1" -> why
@@ -109,10 +109,6 @@ class Scores:
                 with self._or_left_out(metric):
                     features = self._apply(metric, metric.features, pictures).cpu()
                     kept.setdefault(key, []).extend(zip(images, features, strict=True))
-
-    def has_truths(self) -> bool:
-        """Whether there was anything to compare with."""
-        return bool(self.rows or self._all_references())
 
     def working(self) -> list[Metric]:
         """The metrics that are not left out."""
@@ -149,7 +145,8 @@ class Scores:
                 {key: [x for part in table for x in part.get(key, [])] for key in dict.fromkeys(chain(*table))}
                 for table in kept)
 
-    def _all_references(self) -> dict[str, Tensor]:
+    def references(self) -> dict[str, Tensor]:
+        """"fake_B/fid" -> the features of the real images."""
         added = {key: in_order(features) for key, features in self._references.items()
                  if key.split("/")[1] not in self.failed}
         return self._kept | added
@@ -160,7 +157,7 @@ class Scores:
         keys = dict.fromkeys(key for row in rows for key in row)
         found = {key: _mean([row[key] for row in rows if key in row]) for key in keys}
         metrics = {metric.name: metric for metric in self.working()}
-        references = self._all_references()
+        references = self.references()
         for key in (key for key in self._features if key in references and key.split("/")[1] in metrics):
             metric, output, reference = metrics[key.split("/")[1]], in_order(self._features[key]), references[key]
             if min(len(output), len(reference)) < 2:

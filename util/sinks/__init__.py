@@ -37,21 +37,33 @@ class Sink:
 
 
 class Sinks:
-    """Passes everything on to several sinks."""
+    """Passes everything on to several sinks, made when there is something to show: a failed start changes no file."""
 
-    def __init__(self, sinks: list[Sink]):
-        self.sinks = sinks
+    def __init__(self, make: Callable[[], list[Sink]]):
+        self._make = make
+        self._made: list[Sink] | None = None
 
     def _all(self, verb: str, *arguments: Any) -> None:
-        for sink in self.sinks:
+        for sink in self.opened():
             getattr(sink, verb)(*arguments)
 
     scalars, metrics = partialmethod(_all, "scalars"), partialmethod(_all, "metrics")
-    note, close = partialmethod(_all, "note"), partialmethod(_all, "close")
+    note = partialmethod(_all, "note")
+
+    def opened(self) -> list[Sink]:
+        """The sinks, made at the first call."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def close(self) -> None:
+        """End those that were made."""
+        for sink in self._made or []:
+            sink.close()
 
     def images_due(self, at: Progress, pictures: Callable[[], dict[str, np.ndarray]], last: bool = False) -> None:
         """Make pictures for the sinks whose interval is over, or for all at the last step of an epoch."""
-        due = [sink for sink in self.sinks if sink.images_every and (last or at.due(sink.images_every))]
+        due = [sink for sink in self.opened() if sink.images_every and (last or at.due(sink.images_every))]
         made = pictures() if due else {}
         for sink in due:
             sink.images(at, made)

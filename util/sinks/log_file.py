@@ -1,13 +1,16 @@
-"""loss_log.txt for people and old scripts, loss_log.jsonl for programs."""
+"""The log of a run: on the terminal, in loss_log.txt for people and old scripts, in loss_log.jsonl for programs."""
 
 import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 from util.files import atomic
+from util.notices import tell
 from util.progress import Progress
 from util.sinks import Sink
 
@@ -62,6 +65,19 @@ class LogFile(Sink):
         self._waiting[path] = ""
 
 
+class Console(Sink):
+    """Losses in the progress bar, or line by line if the output is no terminal, where the bar is off."""
+
+    def __init__(self, bar: tqdm):
+        self.bar = bar
+
+    def scalars(self, at: Progress, values: dict[str, float]) -> None:
+        if self.bar.disable:
+            tell(log_line(at, values))
+        else:
+            self.bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in values.items()))
+
+
 def log_line(at: Progress, values: dict[str, float]) -> str:
     """The established format of loss_log.txt."""
     losses = "".join(f"{name}: {value:.3f} " for name, value in values.items())
@@ -108,3 +124,35 @@ def _keep_until(start: Progress, path: Path, position: Callable[[str], tuple[int
     if kept != content:
         with atomic(path) as file:
             file.write(kept)
+
+
+class Curves(NamedTuple):
+    """Name -> (epochs, values); the epoch of the best checkpoint, None without one; (epoch, sentence) of notes."""
+
+    series: dict[str, tuple[list[float], list[float]]]
+    best: float | None
+    notes: list[tuple[float, str]]
+
+
+def read_curves(folder: str | Path) -> Curves:
+    """From loss_log.jsonl of a run's folder."""
+    points = read_log(folder)
+    images = max((point["iters"] for point in points), default=1) or 1
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    best, notes = None, []
+    for point in points:
+        epoch = point["epoch"] - 1 + point["iters"] / images
+        values = {**point["losses"], **point.get("metrics", {})}
+        if "learning_rate" in point:
+            values["learning rate"] = point["learning_rate"]
+        for name, value in values.items():
+            xs, ys = series.setdefault(name, ([], []))
+            xs.append(epoch)
+            ys.append(value)
+        if point.get("best"):
+            best = epoch
+        if "note" in point:
+            notes.append((epoch, point["note"]))
+    metrics = {name for point in points for name in point.get("metrics", {})}
+    order = sorted(series, key=lambda name: (name in metrics, name == "learning rate"))
+    return Curves({name: series[name] for name in order}, best, notes)

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 from dominate import tags
 
-from util.html import HTML
+from util.html import HTML, chart
 from util.images import save_image
-from util.plots import chart
 from util.progress import Progress
 from util.sinks import Sink
-from util.sinks.curves import read_curves
+from util.sinks.log_file import read_curves
 
 NOTES = 20  # of the newest are shown
 PICTURE = re.compile(r"epoch(\d+)_(.+)\.png")

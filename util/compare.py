@@ -10,16 +10,14 @@ from typing import Any
 
 from dominate import tags
 
-from options.record import read_record
 from util.cli import OneLineParser, run
 from util.errors import UsageError
 from util.files import inside, read_json
-from util.html import HTML
+from util.html import HTML, chart
 from util.metrics.report import read_figures, table
 from util.notices import say, tell
-from util.plots import chart
 from util.run_files import PICTURES, RECORD
-from util.sinks.curves import read_curves
+from util.sinks.log_file import read_curves
 from util.types import natural, positive
 
 NOT_COMPARED = {"name", "checkpoints_dir", "continue_train"}
@@ -40,8 +38,9 @@ def main(argv: Sequence[str]) -> int:
     opt = parser.parse_args(argv)
     records = {}
     for name in dict.fromkeys(opt.runs):
-        records[name] = read_record(opt.checkpoints_dir, name).get("options")
-        if records[name] is None:
+        record = inside(opt.checkpoints_dir, name, "name of a run,") / RECORD
+        records[name] = read_json(record, lambda content: dict(content["options"]), "the run can't be compared")
+        if not records[name]:
             there = sorted(path.parent.name for path in Path(opt.checkpoints_dir).glob(f"*/{RECORD}"))
             raise UsageError(f"no recorded run called '{name}' in {opt.checkpoints_dir}; there are: "
                              f"{', '.join(there) or 'none'}")

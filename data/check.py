@@ -1,18 +1,92 @@
-"""What is wrong with the files of a data root, and a command line that fits them."""
+"""Read every image of a data root, report problems, suggest settings: python -m data.check DATAROOT."""
 
+import hashlib
+import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from data.check.facts import Facts
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
 
+from data.image_folder import list_images
+from data.loading.order import EpochOrder
+from data.loading.workers import Workers, reads
+from data.reading import read_image
+from util.cli import OneLineParser, run
+from util.errors import ImageError
+from util.notices import tell
+from util.types import natural
+
+TIMEOUT = 60  # seconds for one file
 PHASE = re.compile(r"(train|val|test)(A|B)?")
 
 
-def sides(facts: Facts) -> str:
-    """WIDTHxHEIGHT."""
-    return "{}x{}".format(*facts.size)
+@dataclass(frozen=True)
+class Facts:
+    """What one file holds."""
+
+    path: str
+    size: tuple[int, int]  # (width, height)
+    channels: int
+    depth: str
+    mode: str              # as Pillow calls it, else depth and channels
+    low: float
+    high: float
+    digest: str            # of the pixels
+
+
+def examine(path: str) -> Facts:
+    """Read one file; raises ImageError."""
+    array = read_image(path, None)
+    finite = array[np.isfinite(array)] if array.dtype == np.float32 else array
+    if finite.size < array.size:
+        raise ImageError(path, f"has {array.size - finite.size} values that are not finite")
+    digest = hashlib.blake2b(repr((array.shape, array.dtype)).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array))
+    height, width, channels = array.shape
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+    except Exception:  # only other libraries read it
+        mode = f"{array.dtype} with {channels} channels"
+    return Facts(path, (width, height), channels, str(array.dtype), mode, float(array.min()), float(array.max()),
+                 digest.hexdigest())
+
+
+class _Files(torch.utils.data.Dataset):
+    """One sample per file: its facts, or why it can't be read."""
+
+    def __init__(self, paths: list[str]):
+        self.paths = paths
+
+    def __getitem__(self, key: tuple[int, int]) -> Facts | ImageError:
+        path = self.paths[key[1]]
+        try:
+            reads(path)
+            return examine(path)
+        except ImageError as error:
+            return error
+        finally:
+            reads("")
+
+
+def _one(facts: list[Facts | ImageError]) -> tuple[Facts | ImageError, int]:
+    return facts[0], 1
+
+
+def examine_all(paths: list[str], workers: int) -> tuple[list[Facts], list[ImageError]]:
+    """Read all files with a progress bar; workers that die or hang on one are restarted."""
+    read = Workers(_Files(paths), EpochOrder(len(paths), shuffle=False, seed=0), workers, TIMEOUT, collate_fn=_one)
+    with closing(read):
+        found = list(tqdm(read, total=len(paths), unit="img", disable=None))
+    return [f for f in found if isinstance(f, Facts)], [f for f in found if isinstance(f, ImageError)]
 
 
 class Survey:
@@ -98,8 +172,8 @@ class Survey:
 
     def _unequal(self) -> Iterable[str]:
         for a, b in self._pairs():
-            yield from (f"{a[s].path}: {sides(a[s])}, {b[s].path}: {sides(b[s])}"
-                        for s in a if s in b and a[s].size != b[s].size)
+            for one, other in ((a[s], b[s]) for s in a if s in b and a[s].size != b[s].size):
+                yield ", ".join(f"{f.path}: {f.size[0]}x{f.size[1]}" for f in (one, other))
 
     def _leaked(self) -> Iterable[str]:
         trained = {f.digest: f.path for (phase, _), files in self.groups.items() if phase == "train" for f in files}
@@ -146,3 +220,45 @@ class Survey:
             words += ["--load_size", str(round(crop * 286 / 256)), "--crop_size", str(crop)]
             words += ["--netG", f"unet_{crop}"] if model == "pix2pix" else []
         return words
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check a folder; returns 1 if something is wrong with it."""
+    parser = OneLineParser(description=__doc__)
+    parser.add_argument("dataroot", help="a data root as train.py takes it, or any folder of images")
+    parser.add_argument("--num_threads", type=natural, default=os.cpu_count(), help="processes that read")
+    parser.add_argument("--show", type=natural, default=20, help="files to list of each kind of problem; 0 lists all")
+    parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+    opt = parser.parse_args(argv)
+    paths = list_images(opt.dataroot)
+    facts, errors = examine_all(paths, opt.num_threads)
+    survey = Survey(opt.dataroot, facts)
+    findings = {**({"that can't be read": [str(error) for error in errors]} if errors else {}), **survey.findings()}
+    for line in report(survey, findings, opt.show or None):
+        tell(line)
+    return int(bool(findings or survey.lacking()))
+
+
+def report(survey: Survey, findings: dict[str, list[str]], show: int | None) -> Iterable[str]:
+    """What there is, what is wrong with it, and a command line that fits."""
+    yield from survey.describe()
+    for kind, lines in findings.items():
+        yield from ("", f"{len(lines)} images {kind}:", *(f"  {line}" for line in lines[:show]))
+        if len(lines) > len(lines[:show]):
+            yield f"  and {len(lines) - len(lines[:show])} more; --show 0 lists all"
+    yield ""
+    if not findings:
+        yield "no problem found"
+    if survey.layout == "colorization":
+        yield "these are no pairs as pix2pix needs them: strips {A|B} twice as wide as high, or trainA/ and trainB/"
+    if survey.layout == "single" and PHASE.fullmatch(survey.root.resolve().name):
+        yield f"to train, check the folder above: {survey.root.resolve().parent}"
+    if survey.lacking():
+        yield survey.lacking()
+    elif survey.domains:
+        yield f"python {shlex.join(survey.settings())}"
+
+
+
+if __name__ == "__main__":
+    run(main)
