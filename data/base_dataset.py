@@ -1,5 +1,6 @@
 """What every dataset plugin shares; docs/dataset_plugin.md says how to write one."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
@@ -8,22 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from data.image_folder import contents, list_images
 from data.loading.cache import PixelCache, key_of
 from data.loading.workers import reads
 from data.pillow_transform import get_params, get_transform
-from data.reading import read_image
+from data.reading import Reading, read_pixels
 from data.transforms import Geometry, draw_geometry, resize, resized_size
 from util.errors import ImageError, UsageError
-from util.images import ValueRange
+from util.images import EIGHT_BIT, ValueRange
 from util.notices import notice, tell
 from util.seed import derive
 
 __all__ = ["BaseDataset", "get_params", "get_transform"]
 
-SCANNED = 500  # images read to find the range of a 16-bit or float domain
+SCANNED = 500    # images read to find the range of a 16-bit or float domain
+SAMPLED = 20000  # values of each, for percentiles
 
 
 class BaseDataset(Dataset, ABC):
@@ -46,6 +49,7 @@ class BaseDataset(Dataset, ABC):
         self.roots: list[str] = []       # the folders listed: results mirror them
         self.source, target = ("A", "B") if opt.direction == "AtoB" else ("B", "A")
         self.channels = {self.source: opt.input_nc, target: opt.output_nc}
+        self.how = Reading(opt.max_megapixels, opt.keep_profile, opt.nodata)
         self.value_ranges = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
 
     @abstractmethod
@@ -86,12 +90,12 @@ class BaseDataset(Dataset, ABC):
     def detect_value_range(self, domain: str, paths: list[str]) -> None:
         """Find depth and range of a domain from its files, unless given, and put them into opt, for the record."""
         depth, limits = getattr(self.opt, f"depth_{domain}"), getattr(self.opt, f"range_{domain}")
-        if "auto" not in (depth, limits):
+        if "auto" not in (depth, limits) and "%" not in limits:
             return
         if depth == "auto":
             depth = self._first_depth(domain, paths)
-        if limits == "auto" and depth != "uint8":
-            limits = self._observed_range(domain, paths[::max(1, len(paths) // SCANNED)], depth)
+        if "%" in limits or (limits == "auto" and depth != "uint8"):
+            limits = self._observed_range(domain, paths[::max(1, len(paths) // SCANNED)], depth, limits)
         self.value_ranges[domain] = values = ValueRange.parse(depth, limits)
         setattr(self.opt, f"depth_{domain}", values.depth)
         setattr(self.opt, f"range_{domain}", values.limits)
@@ -101,23 +105,23 @@ class BaseDataset(Dataset, ABC):
     def _first_depth(self, domain: str, paths: list[str]) -> str:
         for path in paths:
             try:
-                return str(self.read(domain, path).dtype)
+                return str(read_pixels(path, self.channels[domain], self.how).array.dtype)
             except ImageError:
                 continue  # reported when it is read
         return "uint8"
 
-    def _observed_range(self, domain: str, paths: list[str], depth: str) -> str:
-        lows, highs = [], []
+    def _observed_range(self, domain: str, paths: list[str], depth: str, limits: str) -> str:
+        """The span of the values of these files, or the percentiles that `limits` names (1%:99%)."""
+        shares = percentiles(limits)
+        found: list[np.ndarray] = []
         for path in paths:
-            try:
-                image = self.read(domain, path)
-            except ImageError:
-                continue
-            finite = image[np.isfinite(image)]
-            if image.dtype == depth and finite.size:
-                lows.append(float(finite.min()))
-                highs.append(float(finite.max()))
-        low, high = min(lows, default=0.0), max(highs, default=1.0)
+            with contextlib.suppress(ImageError):  # reported when it is read
+                image, holes, _ = read_pixels(path, self.channels[domain], self.how)
+                values = image.reshape(-1) if holes is None else image[~holes]
+                if image.dtype == depth and values.size:
+                    some = values[::-(-values.size // SAMPLED)]
+                    found.append(np.array([values.min(), values.max()]) if shares == (0, 100) else some)
+        low, high = map(float, np.percentile(np.concatenate(found or [np.array([0, 1])]), shares))
         return f"{low!r}:{max(high, low + 1e-6 if depth == 'float32' else low + 1)!r}"
 
     def load(self, domain: str, path: str) -> torch.Tensor:
@@ -150,7 +154,26 @@ class BaseDataset(Dataset, ABC):
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""
         reads(path)
-        return read_image(path, self.channels[domain])
+        array, holes, _ = read_pixels(path, self.channels[domain], self.how)
+        values = self.value_ranges[domain]
+        if holes is not None:
+            notice("no data", f"{path} has pixels without data; they become {values.low:g}, the lowest value of domain "
+                              f"{domain} (further ones too)")
+            array = np.where(holes, array.dtype.type(values.low), array)
+        if str(array.dtype) == values.depth and values != EIGHT_BIT and (
+                array.min() < values.low or array.max() > values.high):
+            notice(f"clipped {domain}", f"{path} has values from {array.min():g} to {array.max():g}, clipped to "
+                                        f"{values.limits} (further ones too); --range_{domain} changes that")
+            array = array.clip(values.low, values.high).astype(array.dtype)
+        return array
+
+    def no_data(self, path: str) -> tuple[np.ndarray, float] | None:
+        """Where an image, as a test sees it, has no data, (H, W), and the value that says so; None if nowhere."""
+        _, holes, value = read_pixels(path, self.channels[self.source], self.how)
+        if holes is None or value is None:
+            return None
+        spots = holes.any(2, keepdims=True).astype(np.uint8)
+        return self.geometry(spots, path)(spots, Image.Resampling.NEAREST)[:, :, 0] > 0, value
 
     def geometry(self, image: np.ndarray, path: str) -> Geometry:
         """Draw resize, crop and flip for an (H, W, C) image and its partner."""
@@ -165,11 +188,20 @@ class BaseDataset(Dataset, ABC):
         if str(image.dtype) != values.depth:
             raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "
                                    f"--depth_{domain} and --range_{domain}")
-        if image.dtype == np.float32 and not np.isfinite(image).all():
-            notice("not finite", f"{path} has pixels without a value (NaN or infinite); they become {values.low:g}, "
-                                 f"the lowest of domain {domain} (further ones too)")
-            image = np.where(np.isfinite(image), image, np.float32(values.low))
         return values.to_tensor(geometry(image))
+
+
+def percentiles(limits: str) -> tuple[float, float]:
+    """(1, 99) of "1%:99%", (0, 100) of `auto`; raises UsageError."""
+    if limits == "auto":
+        return 0, 100
+    try:
+        low, high = (float(word.removesuffix("%")) for word in limits.split(":"))
+    except ValueError:
+        low = high = 0
+    if not 0 <= low < high <= 100 or limits.count("%") != 2:
+        raise UsageError(f"'{limits}' is not a range of percentiles; write LOW%:HIGH%, such as 1%:99%")
+    return low, high
 
 
 def split(paths: list[str], folder: str | Path, share: float, held_out: bool) -> list[str]:

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from data.image_folder import list_images
 from data.loading.order import EpochOrder
 from data.loading.workers import Workers, reads
-from data.reading import read_image
+from data.reading import Reading, read_pixels
 from util.cli import OneLineParser, run
 from util.errors import ImageError
+from util.images import open_picture
 from util.notices import tell
 from util.types import natural
 
 TIMEOUT = 60  # seconds for one file
+SUSPECTS = (-9999.0, -32768.0, 65535.0, float(np.finfo(np.float32).min))
 PHASE = re.compile(r"(train|val|test)(A|B)?")
 
 
@@ -40,24 +41,35 @@ class Facts:
     low: float
     high: float
     digest: str            # of the pixels
+    nodata: int = 0        # pixels without data
+    suspect: float | None = None  # a value that looks as if it meant no data
 
 
 def examine(path: str) -> Facts:
     """Read one file; raises ImageError."""
-    array = read_image(path, None)
-    finite = array[np.isfinite(array)] if array.dtype == np.float32 else array
-    if finite.size < array.size:
-        raise ImageError(path, f"has {array.size - finite.size} values that are not finite")
+    array, holes, _ = read_pixels(path, None, Reading())
+    values = array if holes is None else array[~holes]
+    if not values.size:
+        raise ImageError(path, "has no pixel with data")
     digest = hashlib.blake2b(repr((array.shape, array.dtype)).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(array))
     height, width, channels = array.shape
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             mode = image.mode
     except Exception:  # only other libraries read it
         mode = f"{array.dtype} with {channels} channels"
-    return Facts(path, (width, height), channels, str(array.dtype), mode, float(array.min()), float(array.max()),
-                 digest.hexdigest())
+    return Facts(path, (width, height), channels, str(array.dtype), mode, float(values.min()), float(values.max()),
+                 digest.hexdigest(), array.size - values.size, suspect(values))
+
+
+def suspect(values: np.ndarray) -> float | None:
+    """A customary value for no data that lies further from all others than these do from each other."""
+    for value in SUSPECTS if values.dtype != np.uint8 else ():
+        others = values[values != value].astype(np.float64)
+        if 0 < others.size < values.size and np.abs(others - value).min() > np.ptp(others) > 0:
+            return value
+    return None
 
 
 class _Files(torch.utils.data.Dataset):
@@ -136,6 +148,10 @@ class Survey:
         found = {
             "of one value only, which normalisation turns into noise": [
                 f.path for files in self.groups.values() for f in files if f.low == f.high],
+            "with pixels without data, which become the lowest value": [
+                f"{f.path}: {f.nodata} values" for files in self.groups.values() for f in files if f.nodata],
+            "with a value that looks like no data (--nodata VALUE leaves it out)": [
+                f"{f.path}: {f.suspect:g}" for files in self.groups.values() for f in files if f.suspect is not None],
             "of another kind than most of their domain": list(self._odd_modes()),
             "without a partner of the same name in the other domain": list(self._unmatched()),
             "of the same stem as another, so that their partner is unclear": list(self._same_stem()),
@@ -203,6 +219,8 @@ class Survey:
             words += [name, str(count)] if count != 3 else []
         if model == "cycle_gan" and channels[0] != channels[1]:
             words += ["--lambda_identity", "0"]
+        suspects = Counter(f.suspect for files in self.groups.values() for f in files if f.suspect is not None)
+        words += [f"--nodata={suspects.most_common(1)[0][0]:g}"] if suspects else []
         return words + self._size(model)
 
     def _channels(self, domain: str) -> int:

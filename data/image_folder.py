@@ -1,32 +1,59 @@
 """Which files are images, and what is in a folder."""
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from util.errors import UsageError
 from util.images import IMG_EXTENSIONS, is_image_file
+from util.notices import notice
 
 __all__ = ["IMG_EXTENSIONS", "contents", "is_image_file", "list_images", "make_dataset"]
 
 
+# Images of kinds that are not read, or only with an extra.
+OTHERS = (".avif", ".heic", ".heif", ".dcm", ".nii", ".nii.gz", ".nrrd", ".mha", ".jp2", ".jxl", ".exr", ".hdr", ".psd",
+          ".dng", ".cr2", ".nef", ".arw", ".svg", ".eps", ".czi", ".nd2", ".lif", ".svs", ".npz", ".mat", ".h5")
+
+
 def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
     """The images below a folder, sorted, at most `max_dataset_size`; raises UsageError if it is no folder."""
+    found = sorted(path for path in files_below(dir) if is_image_file(path))
+    return found[:None if max_dataset_size == float("inf") else int(max_dataset_size)]
+
+
+def files_below(dir: str) -> Iterator[str]:
+    """All files below a folder; raises UsageError if it is none."""
     if not os.path.isdir(dir):
         raise UsageError(f"{dir} is not a folder")
-    found, seen = [], set()
+    seen = set()
     for folder, below, names in os.walk(dir, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:  # a circular link
             below.clear()
             continue
         seen.add(real)
-        found += [os.path.join(folder, name) for name in names if is_image_file(name)]
-    return sorted(found)[:None if max_dataset_size == float("inf") else int(max_dataset_size)]
+        yield from (os.path.join(folder, name) for name in names)
 
 
 def list_images(folder: str | Path) -> list[str]:
-    """The images below a folder, sorted; if there are none, raises UsageError that lists what there is."""
-    if paths := make_dataset(str(folder)):
-        return paths
+    """The images below a folder, sorted; those of other kinds are counted in a notice.
+
+    Raises UsageError that lists what there is, if there are none.
+    """
+    paths: list[str] = []
+    others: Counter[str] = Counter()
+    for path in files_below(str(folder)):
+        if is_image_file(path):
+            paths.append(path)
+        elif kind := next((kind for kind in OTHERS[::-1] if path.lower().endswith(kind)), ""):
+            others[kind] += 1
+    if others:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        extra = '; .heic needs an extra: pip install -e ".[heif]"' if {".heic", ".heif"} & others.keys() else ""
+        notice(f"others in {folder}", f"passed over in {folder}, as they are not read: {counts}{extra}")
+    if paths:
+        return sorted(paths)
     raise UsageError(f"no image in {folder}: {contents(folder)}; endings read: {' '.join(IMG_EXTENSIONS)}")
 
 

@@ -1,49 +1,106 @@
 """Read an image file into an (H, W, C) array of uint8, uint16 or float32, without losing depth."""
 
+import io
 import os
 import re
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
+from data.tiff import read_tiff
 from util.errors import ImageError, is_away, one_line
+from util.images import open_picture
 from util.notices import notice
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow has it
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+PLAIN = {"1": "L", "L": "L", "La": "LA", "LA": "LA", "RGBa": "RGBA", "RGBA": "RGBA", "PA": "RGBA"}  # others are RGB
 
 
-OWN_MODE = {"1": "L", "LA": "L", "L": "L", "RGBA": "RGBA"}  # all others are read as colour
+@dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    megapixels: float = 256       # the largest size, in millions of pixels of 4 bytes
+    keep_profile: bool = False    # do not convert colours to sRGB
+    nodata: float | None = None   # a value that means no data, besides the one that a file names
+
+    @property
+    def limit(self) -> int:
+        """The largest size in bytes."""
+        return int(self.megapixels * 4e6)
 
 
-def read_image(path: str, channels: int | None) -> np.ndarray:
+class Pixels(NamedTuple):
+    """An image, where it has no data, and the value that says so; None if it has data everywhere."""
+
+    array: np.ndarray            # (H, W, C)
+    holes: np.ndarray | None     # (H, W, C) of bool
+    nodata: float | None
+
+
+def read_image(path: str, channels: int | None, how: Reading = Reading()) -> np.ndarray:
     """(H, W, channels), or all channels of the file for None; raises ImageError if it can't be read so."""
+    return read_pixels(path, channels, how).array
+
+
+def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
+    """The same, with the pixels that have no data: NaN and infinity, the value of GDAL's tag, and `how.nodata`."""
     try:
         if os.path.getsize(path) == 0:
             raise ImageError(path, "is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is raised
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            array = _read(path, channels)
+            array, nodata = _read(path, channels, how)
     except ImageError:
         raise
     except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
         raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
-    return array if channels is None else _with_channels(array, channels, path)
+    holes = np.zeros(array.shape, bool) if array.dtype != np.float32 else ~np.isfinite(array)
+    for value in (nodata, how.nodata):
+        if value is not None:
+            holes |= array == np.asarray(value, np.float32 if array.dtype == np.float32 else np.float64)
+    if channels is not None and array.shape[2] != channels:
+        array = _with_channels(array, channels, path)
+        holes = np.repeat(holes.any(2, keepdims=True), channels, axis=2)
+    value = next((value for value in (how.nodata, nodata) if value is not None), float("nan"))
+    return Pixels(array, holes, value) if holes.any() else Pixels(array, None, None)
 
 
-def _read(path: str, channels: int | None) -> np.ndarray:
+def _read(path: str, channels: int | None, how: Reading) -> tuple[np.ndarray, float | None]:
     with open(path, "rb") as file:  # the first bytes are more reliable than the name
         head = file.read(64)
     if head.startswith(b"\x93NUMPY"):
-        return _as_picture(np.load(path, allow_pickle=False))
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and (array := _read_tiff(path, channels)) is not None:
-        return _as_picture(array)
+        return _as_picture(_from_numpy(path, how)), None
+    nodata = None
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        array, nodata = read_tiff(path, channels, how.limit)
+        if array is not None:
+            return _as_picture(array), nodata
     if _is_deep_colour(head):
         raise ImageError(path, "has colours of 16 bits, which Pillow cuts to 8; save it as .tif or .npy")
-    with Image.open(path) as image:
-        return _from_pillow(ImageOps.exif_transpose(image), image.format, channels, path)
+    if head[4:8] == b"ftyp" and path.lower().endswith((".heic", ".heif")):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    with open_picture(path) as image:
+        if image.width * image.height > how.megapixels * 1e6:
+            raise ImageError(path, f"is {image.width}x{image.height}, more than --max_megapixels {how.megapixels:g}")
+        if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "AVIF"):
+            notice("frames", f"{path} is an animation of {image.n_frames} frames, of which the first is read (further "
+                             f"ones too)")
+        return _from_pillow(ImageOps.exif_transpose(image), image.format, channels, path, how), nodata
+
+
+def _from_numpy(path: str, how: Reading) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.nbytes > how.limit:
+        raise ImageError(path, f"holds {array.nbytes / 2 ** 20:.0f} MiB, more than --max_megapixels "
+                               f"{how.megapixels:g} allows")
+    return np.array(array)
 
 
 def _is_deep_colour(head: bytes) -> bool:
@@ -54,79 +111,66 @@ def _is_deep_colour(head: bytes) -> bool:
     return fields[:1] in ([b"P6"], [b"P3"]) and len(fields) > 3 and fields[3].isdigit() and int(fields[3]) > 255
 
 
-def _read_tiff(path: str, channels: int | None) -> np.ndarray | None:
-    """The pixels, or None for an ordinary picture, which Pillow reads in every compression and colour space."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        page: Any = file.pages[0]
-        samples, single = page.samplesperpixel, len(file.pages) == 1
-        kept = page.dtype == np.uint8 and samples <= 4 and (samples, channels) != (2, 2)
-        ordinary = page.bitspersample == 1 or kept
-        if single and ordinary:
-            return None
-        try:
-            array, axes = file.series[0].asarray(), file.series[0].axes
-        except ValueError:  # tifffile lacks a library for this compression; Pillow keeps 16-bit grey
-            if single and samples == 1 and page.dtype == np.uint16:
-                return None
-            raise
-        if page.photometric == 0 and array.dtype.kind == "u":  # white is zero
-            array = np.iinfo(array.dtype).max - array
-        orientation = int(page.tags[274].value) if 274 in page.tags else 1
-    # Channels are samples of a pixel (YXS), planes (SYX) or pages; of pages and rows, the fewer are the channels.
-    planes = array.ndim == 3 and axes != "YXS" and (axes == "SYX" or array.shape[0] < array.shape[2])
-    return _oriented(np.moveaxis(array, 0, -1) if planes else array, orientation)
-
-
-def _oriented(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply the orientation tag of TIFF and EXIF, 1 to 8, to (H, W) or (H, W, C)."""
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return array
-
-
 def _as_picture(array: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) of any number type -> (H, W, C) in one of the three depths."""
+    """(H, W) or (H, W, C) of any real number type -> (H, W, C) in one of the three depths."""
     array = array[:, :, None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"an image has the shape (H, W) or (H, W, C), not {array.shape}")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"pixels are numbers, not {array.dtype}")
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
 
 
-def _from_pillow(image: Image.Image, file_format: str | None, channels: int | None, path: str) -> np.ndarray:
+def _from_pillow(image: Image.Image, file_format: str | None, channels: int | None, path: str,
+                 how: Reading) -> np.ndarray:
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and file_format in ("PNG", "PPM")):
         return _as_picture(np.asarray(image).astype(np.uint16))
     if mode in ("I", "F"):
         return _as_picture(np.asarray(image, dtype=np.float32))
-    if mode == "P" and "transparency" in image.info:
-        image, mode = image.convert("RGBA"), "palette with transparency"
-    if mode == "LAB":
-        image = image.convert("RGB")  # the only mode that Pillow converts it to
-    if channels is None:
-        return _as_picture(np.asarray(image.convert(OWN_MODE.get(mode, "RGB"))))
-    target = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
+    transparent = "transparency" in image.info
+    plain = "RGBA" if transparent and (mode == "P" or channels == 4) else PLAIN.get(mode, "RGB")
+    if not how.keep_profile:
+        image = _in_srgb(image, path)
+    image = image.convert(plain) if image.mode != plain else image  # a palette, CMYK, YCbCr, Lab
+    target = plain if channels is None else MODES.get(channels, plain)
+    if channels is None and plain == "LA":
+        target = "L"
+    if plain == "L" and target == "RGB":
+        return _as_picture(np.asarray(image))  # with a notice, when it gets three channels
     if mode not in ("L", "RGB", target):
         notice(f"mode {mode}", f"{path} is a {mode} image and is read as {target} (further ones too)")
-    if mode == "L" and target == "RGB":
-        return _as_picture(np.asarray(image))
-    if target == "RGBA" and image.mode != "RGBA":
-        return _as_picture(np.asarray(image))  # a missing alpha channel can't be invented
+    elif target == "RGBA" and plain != "RGBA":
+        notice("opaque", f"{path} has no alpha channel and is read as opaque (further ones too)")
     return _as_picture(np.asarray(image.convert(target)))
+
+
+def _in_srgb(image: Image.Image, path: str) -> Image.Image:
+    """The colours of an embedded profile in sRGB; without one, or of grey images, unchanged."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        name = ImageCms.getProfileDescription(source).strip()
+        if "srgb" in name.lower():
+            return image
+        mode = "RGB" if image.mode == "CMYK" else image.mode
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        notice("bad profile", f"{path} has a colour profile that can't be used ({one_line(error)}) and is read without "
+                              f"it (further ones too)")
+        return image
+    notice(f"profile {name}", f"{path} has the colour profile '{name}' and is converted to sRGB (further ones too); "
+                              f"--keep_profile reads its values unchanged")
+    return converted or image
 
 
 def _with_channels(array: np.ndarray, channels: int, path: str) -> np.ndarray:
     found = array.shape[2]
-    if found == channels:
-        return array
     if found == 1 and channels == 3:
         notice("grey", f"{path} is grey and gets three equal channels (further ones too); --input_nc 1 --output_nc 1 "
                        f"trains on grey images")

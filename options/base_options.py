@@ -22,7 +22,7 @@ from util.files import inside
 from util.images import DEPTHS
 from util.notices import fresh, notice
 from util.seed import derive
-from util.types import natural, not_negative, number_or_inf, positive, seed, size, words
+from util.types import natural, not_negative, number, number_or_inf, positive, seed, size, words
 
 
 class BaseOptions(ABC):
@@ -78,8 +78,13 @@ class BaseOptions(ABC):
         add("--worker_timeout", type=positive, default=120, help="seconds after which a silent worker counts as hung")
         for domain in "AB":
             add(f"--depth_{domain}", default="auto", choices=("auto", *DEPTHS), help=f"depth of the files of {domain}")
-            add(f"--range_{domain}", default="auto", help=f"LOW:HIGH, the values of {domain} mapped to -1 and 1; auto: "
-                                                          f"0:255, or the span of 16-bit and float files")
+            add(f"--range_{domain}", default="auto", help=f"LOW:HIGH, the values of {domain} mapped to -1 and 1, or "
+                                                          f"percentiles, 1%%:99%%; auto: 0:255, or the span of "
+                                                          f"16-bit and float files")
+
+        add("--nodata", type=number, default=None, help="value of pixels without data, besides NaN and what files say")
+        add("--keep_profile", action="store_true", help="do not convert embedded colour profiles to sRGB")
+        add("--max_megapixels", type=positive, default=256, help="largest image, in millions of pixels of 4 bytes")
 
         add("--epoch", default="latest", help="which checkpoint to load: latest, best or an epoch")
         add("--load_iter", type=natural, default=0, help="load checkpoint iter_N instead, if above 0")

@@ -11,7 +11,8 @@ from util.types import number_or_inf, ratio
 
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
-               "crop_size", "preprocess", "depth_A", "depth_B", "range_A", "range_B", "seed", "plugin_dir"}
+               "crop_size", "preprocess", "depth_A", "depth_B", "range_A", "range_B", "nodata", "keep_profile",
+               "max_megapixels", "seed", "plugin_dir"}
 
 
 class TestOptions(BaseOptions):

@@ -16,7 +16,7 @@ from data import create_dataset
 from data.base_dataset import get_params, get_transform
 from data.image_folder import make_dataset
 from data.loading.loader import group_by_size
-from data.reading import read_image
+from data.reading import Reading, read_image
 from data.transforms import draw_geometry, resize
 from options.test_options import TestOptions
 from util.errors import ImageError, UsageError
@@ -87,7 +87,8 @@ def test_depth_is_kept(tmp_path, name, array):
     if name.endswith("npy"):
         np.save(path, array)
     elif name.endswith("tif"):
-        tifffile.imwrite(path, array, photometric="rgb" if array.shape[2:] == (3,) else "minisblack")
+        tifffile.imwrite(path, array, planarconfig=None if array.ndim == 2 else "contig",
+                         photometric="rgb" if array.shape[2:] == (3,) else "minisblack")
     else:
         Image.fromarray(array).save(path)
     read = read_image(path, 1 if array.ndim == 2 else array.shape[2])
@@ -170,11 +171,16 @@ def test_truncated_and_wrong_channels(tmp_path):
         read_image(str(tmp_path / "y.npy"), 3)
 
 
-def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
-    path = write(tmp_path / "x.png", picture())
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match="can't be read"):
-        read_image(path, 3)
+def test_large_images_are_read_up_to_a_limit_that_an_option_lifts(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # of Pillow
+    files = [write(tmp_path / "x.png", picture(200, 100)), str(tmp_path / "x.tif"), str(tmp_path / "x.npy")]
+    tifffile.imwrite(files[1], np.zeros((100, 200, 3), np.uint16), photometric="rgb")
+    np.save(files[2], np.zeros((100, 200), np.float32))
+    for path in files:
+        assert read_image(path, None).shape[:2] == (100, 200)
+        with pytest.raises(ImageError, match=r"more than --max_megapixels"):
+            read_image(path, None, Reading(megapixels=0.019))
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 @pytest.mark.parametrize(

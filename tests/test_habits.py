@@ -198,7 +198,7 @@ def test_pixels_without_a_value_do_not_spread(strips, capsys):
         tifffile.imwrite(f"d/train{domain}/0.tif", array)
     model = run_train("--model", "pix2pix", "--dataroot", "d", "--input_nc", "1", "--output_nc", "1")
     assert all(np.isfinite(value) for value in model.get_current_losses().values())
-    assert "pixels without a value" in capsys.readouterr().err
+    assert "pixels without data" in capsys.readouterr().err
 
 
 def test_a_tensor_is_no_view_of_the_file():

@@ -1,6 +1,8 @@
 """Conversion between pictures and tensors, and files that keep the depth of a domain."""
 
+import importlib.util
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,30 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, features
 
 from util.errors import UsageError
 from util.files import atomic
 
-IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif",
+                  ".npy", *([".avif"] if features.check("avif") else []),
+                  *([".heic", ".heif"] if importlib.util.find_spec("pillow_heif") else []))
+# Kinds of files that are opened; no others, as opening some of them runs programs.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "HEIF")
+ONE_AT_A_TIME = threading.Lock()  # while Pillow's own limit is off
 QUICK = {"compress_level": 1, "compress_type": 3}  # run lengths: a quarter of the time, files 3 percent larger
 DEPTHS = ("uint8", "uint16", "float32")
+
+
+def open_picture(path: str) -> Image.Image:
+    """Open a file with Pillow if it is of these kinds, of any size: the limit is ours, --max_megapixels."""
+    Image.init()
+    with ONE_AT_A_TIME:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=[kind for kind in FORMATS if kind in Image.OPEN])
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def is_image_file(filename: str) -> bool:
@@ -33,10 +51,13 @@ class ValueRange:
 
     @classmethod
     def parse(cls, depth: str, limits: str) -> "ValueRange":
-        """From the options --depth_X and --range_X (`LOW:HIGH`); `auto` that no dataset has resolved is 8-bit."""
+        """From the options --depth_X and --range_X (`LOW:HIGH`); `auto` that no dataset has resolved is 8-bit.
+
+        Percentiles are resolved as `auto` is. Raises UsageError.
+        """
         if depth == "auto":
             depth = "uint8"
-        if limits == "auto":
+        if limits == "auto" or "%" in limits:
             limits = {"uint8": "0:255", "uint16": "0:65535", "float32": "0:1"}[depth]
         try:
             low, high = map(float, limits.split(":"))
@@ -64,6 +85,10 @@ class ValueRange:
         if self.depth != "float32":
             values = values.nan_to_num_(nan=self.low).round_().clamp_(0, np.iinfo(self.depth).max)
         return values.numpy().astype(self.depth, order="C")
+
+    def holds(self, value: float) -> bool:
+        """Whether files of this depth can have a value."""
+        return self.depth == "float32" or (value.is_integer() and 0 <= value <= np.iinfo(self.depth).max)
 
     def to_unit(self, array: np.ndarray) -> torch.Tensor:
         """(H, W, C) in file values -> (C, H, W) in double precision, low..high becoming 0..1."""
@@ -112,16 +137,17 @@ def stretched(image: torch.Tensor, aspect_ratio: float) -> torch.Tensor:
     return F.interpolate(image[None].double(), (height, width), mode="bicubic", antialias=True)[0]
 
 
-def save_exact(array: np.ndarray, path: str | Path) -> None:
-    """Write (H, W, C) of any depth as .npy or .tif, by the path's ending."""
+def save_exact(array: np.ndarray, path: str | Path, nodata: float | None = None) -> None:
+    """Write (H, W, C) of any depth as .npy or .tif, by the path's ending; `nodata` goes into GDAL's tag of a TIFF."""
     with atomic(path, "wb", lasting=False) as file:
         if Path(path).suffix == ".npy":
             np.save(file, array)
         else:
             import tifffile
 
+            tags = [] if nodata is None else [(42113, "s", 0, f"{nodata:g}", True)]
             if array.shape[2] == 1:
-                tifffile.imwrite(file, array[:, :, 0], photometric="minisblack")
+                tifffile.imwrite(file, array[:, :, 0], photometric="minisblack", extratags=tags)
             else:
-                tifffile.imwrite(file, array, planarconfig="contig",
+                tifffile.imwrite(file, array, planarconfig="contig", extratags=tags,
                                  photometric="rgb" if array.shape[2] == 3 else "minisblack")

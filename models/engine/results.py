@@ -73,7 +73,7 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
             if scores:
                 add_translations(scores, model, names)
             domains = {label: model.visual_domain(label) for label in visuals}
-            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains))
+            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains, loader.dataset))
             if len(writing) > 2 * writers:
                 rows.update(writing.popleft().result())
             bar.update(len(paths) * world_size())
@@ -95,32 +95,37 @@ def results_folder(opt) -> Path:
 
 
 def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: dict[str, Any],
-                domains: dict[str, str]) -> dict[str, Row]:
-    """Write every visual of every image of a batch, at the depth and range of its domain."""
+                domains: dict[str, str], dataset: Any) -> dict[str, Row]:
+    """Write every visual of every image of a batch, at the depth and range of its domain, with the input's nodata."""
     rows: dict[str, Row] = {}
+    deep = opt.nodata is not None or any(values_of(opt, domain).depth != "uint8" for domain in domains.values())
     for i, (name, path) in enumerate(zip(names, paths, strict=True)):
-        rows[name] = {}
+        rows[name], holes = {}, dataset.no_data(path) if deep else None
         for label, value in visuals.items():
             if not torch.is_tensor(value) and len(paths) > 1:
                 raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
                                  f"--batch_size 1")
             values = values_of(opt, domains[label])
             value = value[i] if torch.is_tensor(value) else value
-            rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio)
+            rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio, holes)
     return rows
 
 
-def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, ratio: float) -> tuple[str, str]:
+def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, ratio: float,
+                 holes: tuple[np.ndarray, float] | None = None) -> tuple[str, str]:
     """Write `<name>.png`, and values that PNG can't hold as .npy for an .npy source, else as .tif.
 
-    Returns (8-bit picture for the page, exact file), both below `folder`.
+    `holes` are pixels (H, W) without data, and the value that says so. Returns (8-bit picture for the page, exact
+    file), both below `folder`.
     """
     inside(folder, f"{name}.png", "result")
     if not torch.is_tensor(value):
         save_image(np.asarray(value).astype(np.uint8), folder / f"{name}.png", ratio)
         return f"{name}.png", f"{name}.png"
     value = stretched(value, ratio)
-    array, from_npy = values.to_array(value), source.lower().endswith(".npy")
+    array, from_npy, nodata = values.to_array(value), source.lower().endswith(".npy"), None
+    if holes and holes[0].shape == array.shape[:2] and values.holds(holes[1]):
+        array[holes[0]] = nodata = holes[1]
     if values.depth == "uint8" and array.shape[2] in (1, 3, 4):
         save_image(array, folder / f"{name}.png")
         return f"{name}.png", f"{name}.png"
@@ -129,7 +134,7 @@ def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source
         save_image(array, folder / exact)
     else:
         shown, exact = f"{name}.png", f"{name}{'.npy' if from_npy else '.tif'}"
-        save_exact(array, folder / exact)
+        save_exact(array, folder / exact, nodata)
     save_image(tensor2im(value), folder / shown)
     return shown, exact
 

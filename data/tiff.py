@@ -1,0 +1,122 @@
+"""Read TIFF: what its structure says, never what its numbers look like."""
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from util.errors import ImageError
+from util.images import open_picture
+from util.notices import notice
+
+GREY, RGB, PALETTE, CMYK, YCBCR, LAB = (0, 1), 2, 3, 5, 6, 8  # photometric interpretations; 0: white is zero
+AXES = {"T": "time", "Z": "depth"}
+ORIENTATION, NODATA = 274, 42113                              # tags; the second is GDAL's
+
+
+def read_tiff(path: str, channels: int | None, limit: int) -> tuple[np.ndarray | None, float | None]:
+    """(H, W) or (H, W, C), and the value that means no data, None without one.
+
+    There are no pixels for a picture of up to 8 bits, which Pillow reads in every colour space. Raises ImageError for
+    what can't be read, or has more than `limit` bytes.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        series = file.series[0]
+        nodata = None
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            nodata = float(str(page.tags[NODATA].value).strip("\0 "))
+        planes = _planes(series, path)
+        size = len(planes) * page.size * page.dtype.itemsize if page.dtype else 0
+        if size > limit:
+            raise ImageError(path, f"holds {size / 2 ** 20:.0f} MiB, more than --max_megapixels allows")
+        if _is_picture(page, channels, len(planes)):
+            return None, nodata
+        array = _in_colour(_decoded(path, file, planes), page, path)
+        orientation = int(page.tags[ORIENTATION].value) if ORIENTATION in page.tags else 1
+    return _oriented(array, orientation), nodata
+
+
+def _planes(series: Any, path: str) -> list[int]:
+    """The pages that are the channels of the image, or the only one.
+
+    Pages of grey are channels if the file calls them so, or does not say what they are. Of time, depth, and pages in
+    colour, the first is read.
+    """
+    lead = [(axis, length) for axis, length in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
+    grey = "S" not in series.axes and series.pages[0].photometric in GREY
+    are_channels = [grey and axis in "CIQ" for axis, _ in lead]
+    for (axis, length), is_channel in zip(lead, are_channels, strict=True):
+        if length > 1 and not is_channel:
+            notice(f"stack {axis}", f"{path} is a stack of {length} images ({AXES.get(axis, 'pages')}), of which the "
+                                    f"first is read (further ones too)")
+    numbers = np.arange(int(np.prod([length for _, length in lead]))).reshape([length for _, length in lead])
+    return numbers[tuple(slice(None) if is_channel else 0 for is_channel in are_channels)].reshape(-1).tolist()
+
+
+def _is_picture(page: Any, channels: int | None, planes: int) -> bool:
+    """Whether Pillow reads a page as it is meant: 8 bits or fewer, in a colour space or grey, with an alpha channel."""
+    bits, samples, alpha = page.bitspersample, page.samplesperpixel, bool(page.extrasamples and page.extrasamples[0])
+    if bits > 8 or page.sampleformat != 1 or planes > 1:
+        return False
+    if page.photometric in GREY:
+        return samples == 1 or (samples == 2 and alpha and channels != 2)
+    return page.photometric != RGB or samples == 3 or (samples == 4 and (alpha or channels in (1, 3)))
+
+
+def _decoded(path: str, file: Any, planes: list[int]) -> np.ndarray:
+    """(H, W) or (H, W, C), pages last; by Pillow if tifffile lacks a library and nothing is lost by that."""
+    page, series = file.pages[0], file.series[0]
+    try:
+        if len(series.pages) > max(planes):
+            array = file.asarray(key=planes if len(planes) > 1 else planes[0], series=0)
+        else:  # one page stands for all, which are stored one after the other
+            array = series.asarray().reshape(-1, *page.shape)[planes].squeeze(0 if len(planes) == 1 else ())
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        if page.samplesperpixel > 1 or page.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ImageError(path, f"is compressed with {page.compression.name} and needs an extra: pip install -e "
+                                   f'".[codecs]"') from error
+        array = np.stack([_frame(path, number) for number in planes]).squeeze(0 if len(planes) == 1 else ())
+    first = array.ndim == 3 and (len(planes) > 1 or page.axes == "SYX")
+    return np.moveaxis(array, 0, -1) if first else array
+
+
+def _frame(path: str, number: int) -> np.ndarray:
+    """One page of grey, (H, W), by Pillow, undoing what it does about white that is zero: `_in_colour` does it."""
+    with open_picture(path) as image:
+        image.seek(number)
+        array = np.asarray(image)
+        inverted = image.tag_v2.get(262) == 0 and image.mode == "L"
+        return 255 - array if inverted else array
+
+
+def _in_colour(array: np.ndarray, page: Any, path: str) -> np.ndarray:
+    """Grey with black as zero, RGB, or samples without a colour space, as they are."""
+    if page.photometric == 0 and array.dtype.kind == "u":
+        return np.asarray(2 ** page.bitspersample - 1, array.dtype) - array
+    if page.photometric == PALETTE and page.samplesperpixel == 1:
+        return (np.moveaxis(page.colormap, 0, -1)[array] >> 8).astype(np.uint8)
+    if page.photometric == CMYK and page.samplesperpixel >= 4 and array.dtype.kind == "u":
+        top = float(np.iinfo(array.dtype).max)
+        ink = array[..., :4].astype(np.float64) / top
+        return np.rint((1 - ink[..., :3]) * (1 - ink[..., 3:]) * top).astype(array.dtype)
+    if page.photometric in (*GREY, RGB):
+        return array
+    name = getattr(page.photometric, "name", page.photometric)
+    raise ImageError(path, f"has colours of the kind {name} with {page.bitspersample} bits, which are not read; save "
+                           f"it as grey or RGB")
+
+
+def _oriented(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply the orientation tag of TIFF and EXIF, 1 to 8, to (H, W) or (H, W, C)."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
