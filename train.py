@@ -31,6 +31,7 @@ from util.progress import Progress
 from util.run_files import checkpoint_tag, move_aside
 from util.seed import derive, seed_all
 from util.sinks import Sinks
+from util.trust import trust
 
 LESS_MEMORY = ("a smaller --batch_size with --accumulate", "--checkpoint_activations", "a smaller --crop_size",
                "a smaller --ngf and --ndf", "--netG resnet_6blocks or a smaller U-Net", "a smaller --pool_size")
@@ -116,6 +117,9 @@ def begin(opt: Namespace, model: BaseModel) -> None:
         notice("again", f"the earlier run {opt.name} is now {opt.name}/{aside.name}; --continue_train would have "
                         f"continued it")
     record(opt, model)
+    for place in (opt.plugin_dir, *(word.partition(":")[0] for word in (opt.model, opt.dataset_mode) if ":" in word)):
+        if place:
+            trust(place)
 
 
 def record(opt: Namespace, model: BaseModel) -> None:

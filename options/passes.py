@@ -14,6 +14,7 @@ from options.record import read_record, run_name
 from util.errors import UsageError, one_line
 from util.notices import notice
 from util.plugins import plugin_names, use_plugin_dir
+from util.trust import is_trusted
 
 if TYPE_CHECKING:
     from options.base_options import BaseOptions
@@ -51,6 +52,29 @@ class Passes:
         if not Path(self.values.get("plugin_dir") or ".").is_dir():
             notice("plugins", f"--plugin_dir {self.values['plugin_dir']} of run {first.name} no longer exists")
             self.values["plugin_dir"] = self.record["options"]["plugin_dir"] = None
+        self.refuse_foreign_code(first)
+
+    def refuse_foreign_code(self, first: argparse.Namespace) -> None:
+        """Forget recorded code that this command line does not name, unless this user has trained with it before.
+
+        Raises UsageError if the run is to be trained on with it.
+        """
+        unused = self.options.is_train and not first.continue_train
+        recorded = {} if unused else self.record.get("options", {})
+        for key in ("plugin_dir", "model", "dataset_mode"):
+            word = recorded.get(key)
+            place = str(word).partition(":")[0] if key != "plugin_dir" else str(word)
+            if not word or (key != "plugin_dir" and ":" not in str(word)) or getattr(first, key) in (word, place):
+                continue
+            if (key == "plugin_dir" and first.plugin_dir) or is_trusted(place):
+                continue
+            told = (f"run {first.name} was trained with code in {place}, which you have not trained with before; "
+                    f"--{key} {word} runs it")
+            if self.options.is_train:
+                raise UsageError(told)
+            notice("foreign code", told)
+            self.values.pop(key, None)
+            recorded[key] = None
 
     def plugins(self) -> None:
         """Add the options of the model and the dataset, and read what the record says of them."""

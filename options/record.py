@@ -12,6 +12,7 @@ from util.files import atomic, inside, read_json
 from util.notices import notice
 from util.run_files import RECORD, checkpoint_tag, network_file, network_files, run_folder
 
+ARGUMENTS = ("input_nc", "output_nc", "ngf", "netG", "norm", "no_dropout")  # of a generator
 FAST: dict[str, tuple] = {  # what --plain turns off -> values that it agrees with
     "amp": ("auto", "off"), "compile": ("auto", "off"), "cuda_graph": ("auto", "off"),
     "checkpoint_activations": (False,), "without": ([],),
@@ -60,7 +61,8 @@ def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[
     recorded = {name: net for name, net in record.get("networks", {}).items() if name.startswith("G")}
     there = list(recorded) or [name for name in network_files(folder, tag) if name.startswith("G")]
     suffix = getattr(opt, "model_suffix", "") or _suffix(opt, record, there)
-    arguments = recorded.get(f"G{suffix}") or _read_weights(network_file(folder, tag, f"G{suffix}"), record)
+    arguments = {key: value for key, value in dict(recorded.get(f"G{suffix}") or {}).items() if key in ARGUMENTS}
+    arguments = arguments or _read_weights(network_file(folder, tag, f"G{suffix}"), record)
     if suffix in ("_A", "_B"):  # these name domains, as --direction does
         trained = record.get("options", {}).get("direction", "AtoB")
         arguments = {**arguments, "direction": trained if suffix == "_A" else {"AtoB": "BtoA", "BtoA": "AtoB"}[trained]}

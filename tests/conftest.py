@@ -33,6 +33,7 @@ TINY = (
 def no_trace(tmp_path, monkeypatch):
     """Work in a temporary folder; restore plugin paths, registries, notices, random states and the dtype."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     paths = {package: list(package.__path__) for package in (data, models, metrics)}
     metrics.find_metrics(["l1"])  # ours are registered once
     registries = [GENERATORS, DISCRIMINATORS, NORMS, OBJECTIVES, metrics.METRICS]

@@ -1,0 +1,68 @@
+"""Plugins that this user has trained with: a run from elsewhere names code too, which must not run unasked."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from util.errors import one_line
+from util.files import atomic
+from util.notices import notice
+
+TRUSTED = "trusted_plugins.json"
+
+
+def user_file(name: str) -> Path:
+    """A file of this user, outside of all projects."""
+    folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(folder) / "image-translation" / name
+
+
+def read_user_file(name: str) -> dict[str, Any]:
+    """The content of a JSON file of this user, empty without one, or if it is damaged."""
+    try:
+        content = json.loads(user_file(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def add_to_user_file(name: str, key: str, value: Any) -> None:
+    """Set one entry of a JSON file of this user; a notice if that fails."""
+    try:
+        with atomic(user_file(name)) as file:
+            json.dump({**read_user_file(name), key: value}, file, indent=1)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        notice(f"store {name}", f"{name} can't be written ({one_line(error)}): plugins will have to be named "
+                                f"on the command line")
+
+
+def trust(place: str) -> None:
+    """Note what has been imported from a place, the path of a plugin folder or the name of a module."""
+    modules = list(sys.modules.values()) if os.path.isdir(place) else [sys.modules.get(place)]
+    files = {Path(file).resolve() for module in modules if (file := getattr(module, "__file__", None))}
+    own = [file for file in files if file.is_file() and (file.is_relative_to(place) or not os.path.isdir(place))]
+    digests = {str(file): _digest(file) for file in own}
+    if digests and read_user_file(TRUSTED).get(place) != digests:
+        add_to_user_file(TRUSTED, place, digests)
+
+
+def is_trusted(place: str) -> bool:
+    """Whether this user has trained with the code of a place; a notice names files that have changed since."""
+    known = read_user_file(TRUSTED).get(place)
+    if not isinstance(known, dict):
+        return False
+    for changed in _changed(known):
+        notice(f"changed {changed}", f"{changed} has changed since this user last trained with it")
+    return True
+
+
+def _changed(digests: dict[str, Any]) -> Iterable[str]:
+    return [file for file, digest in digests.items() if os.path.isfile(file) and _digest(file) != digest]
+
+
+def _digest(file: str | Path) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
