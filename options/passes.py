@@ -132,7 +132,7 @@ def read_config(path: str | None) -> dict[str, Any]:
         config = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=yaml.BaseLoader)
     except FileNotFoundError:
         raise UsageError(f"--config {path} does not exist") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"--config {path} is neither YAML nor JSON: {one_line(error)}") from None
     if not isinstance(config, dict) or any(isinstance(value, dict) for value in config.values()):
         raise UsageError(f"--config {path} must be a flat list of `option: value` lines")

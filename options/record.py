@@ -45,10 +45,23 @@ def _plain(value: Any) -> Any:
 
 def read_record(checkpoints_dir: str, name: str) -> dict[str, dict]:
     """{"options": ..., "networks": ...} of a run; empty without a record, UsageError for a damaged one."""
-    def parts(record: dict) -> dict[str, dict]:
-        return {"options": dict(record["options"]), "networks": dict(record["networks"])}
+    return read_json(inside(checkpoints_dir, name, "--name") / RECORD, checked, "remove it to go on without it")
 
-    return read_json(inside(checkpoints_dir, name, "--name") / RECORD, parts, "remove it to go on without it")
+
+def checked(record: dict) -> dict[str, dict]:
+    """The parts of a record; raises TypeError unless they hold what a command line can say."""
+    options, networks = dict(record["options"]), {key: dict(value) for key, value in record["networks"].items()}
+    for table in (options, *networks.values()):
+        for key, value in table.items():
+            if not all(isinstance(word, (bool, int, float, str, type(None)))
+                       for word in (value if isinstance(value, list) else [value])):
+                raise TypeError(f"{key} is no option")
+    for key in ("model", "dataset_mode", "plugin_dir", "direction", "device"):
+        if not isinstance(options.get(key), (str, type(None))):
+            raise TypeError(f"{key} is no word")
+    if options.get("direction", "AtoB") not in ("AtoB", "BtoA"):
+        raise ValueError(f"direction is {options['direction']}")
+    return {"options": options, "networks": networks}
 
 
 def generator_options(opt: argparse.Namespace, record: dict[str, dict]) -> dict[str, Any]:

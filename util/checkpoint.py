@@ -1,8 +1,10 @@
 """Checkpoint files: plain values and tensors, read without running code, written atomically."""
 
 import io
+import re
 import warnings
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import torch
 
 from util.errors import UsageError
 from util.files import atomic
+
+AROUND = ("state_dict", "model", "generator", "net", "netG", "params_ema", "params")  # keys of other tools
 
 
 def save(value: Any, path: str | Path) -> None:
@@ -51,16 +55,27 @@ def _present(folder: Path) -> str:
     return f" In that folder: {', '.join(found[:8]) or 'no .pth file'}{', ...' if len(found) > 8 else ''}"
 
 
-def clean_state_dict(state: Any, path: str | Path = "checkpoint") -> dict[str, torch.Tensor]:
-    """A state_dict without the remains of old tools: wrapper prefixes and statistics of instance norm.
+def clean_state_dict(state: Any, path: str | Path = "checkpoint",
+                     wanted: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """The state_dict of a network without the remains of other tools, unless it has the `wanted` keys.
 
-    Since PyTorch 0.4 instance norm keeps no running statistics; older files hold `running_mean` without the `weight`
-    that batch norm has.
+    These are a dictionary around it, prefixes of wrappers, and statistics of instance norm: since PyTorch 0.4 it keeps
+    none; older files hold `running_mean` without the `weight` that batch norm has. Raises UsageError for anything else,
+    and for weights that are not finite.
     """
-    if not isinstance(state, dict) or not state or not all(torch.is_tensor(v) for v in state.values()):
+    fits = isinstance(state, dict) and wanted is not None and state.keys() == set(wanted)
+    while not fits and isinstance(state, dict) and (
+            inner := [state[key] for key in AROUND if isinstance(state.get(key), dict)]):
+        state = inner[0]
+    if not isinstance(state, dict) or not (state or fits) or not all(
+            isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
         raise UsageError(f"{path} is not the state_dict of one network")
-    for prefix in ("module.", "_orig_mod."):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UsageError(f"{path} has weights that are not finite ({key}); take an earlier checkpoint")
+    if fits:
+        return state
+    state = {re.sub(r"^((module|_orig_mod)\.)+", "", key): value for key, value in state.items()}
     stale = ("running_mean", "running_var", "num_batches_tracked")
     return {key: value for key, value in state.items()
             if not (key.endswith(stale) and f"{key.rpartition('.')[0]}.weight" not in state)}

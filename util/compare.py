@@ -94,9 +94,10 @@ def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -
         copies = []
         for name, file in (*given.values(), *made.values()):
             copies.append(f"{name}/{file}")
-            target = page.img_dir / name / file
+            source = inside(results[name] / "images", file, f"{PICTURES} of {name}: picture")
+            target = inside(page.img_dir, f"{name}/{file}", "picture")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(results[name] / "images" / file, target)
+            shutil.copyfile(source, target)
         page.add_images(copies, [*given, *made], copies, width)
     return len(common)
 
@@ -104,7 +105,8 @@ def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -
 def read_pictures(folder: Path) -> dict[str, dict[str, str]]:
     """Image -> visual -> picture below `images`, as test.py has left them in a folder, empty without any."""
     def shown(images: dict) -> dict[str, dict[str, str]]:
-        return {image: {label: files[0] for label, files in visuals.items()} for image, visuals in images.items()}
+        return {image: {str(label): str(files[0]) for label, files in visuals.items()}
+                for image, visuals in images.items()}
 
     return read_json(folder / PICTURES, shown, "test.py writes it again")
 

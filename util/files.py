@@ -41,7 +41,7 @@ def read_json(path: Path, parse: Callable[[Any], dict], remedy: str) -> dict:
         return {}
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({error}); {remedy}") from error
 
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.engine.ema import is_averaged
+from models.engine.fit import check_state, matching
 from models.engine.schedule import restore_scheduler
 from models.engine.state import networks, optimizers, pools
 from networks.architecture import differences
 from util import checkpoint
 from util.distributed import from_main, gathered, rank, world_size
 from util.errors import UsageError, did_you_mean, one_line
+from util.memory import ran_out
 from util.notices import notice, say, tell
 from util.run_files import AVERAGE, STATE, checkpoint_tag, network_file, network_files
 from util.seed import derive, random_states, restore_random_states, seed_all
@@ -70,14 +72,7 @@ def read_networks(model: nn.Module, tag: str | int) -> None:
 
 def load_network(net: nn.Module, state: Any, path: str | Path) -> None:
     """Load a state_dict, also one of an old tool; raises UsageError that names the options behind a mismatch."""
-    if not isinstance(state, dict) or state.keys() != net.state_dict().keys():
-        state = checkpoint.clean_state_dict(state, path)
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        reasons = differences(state, getattr(net, "arguments", {}))
-        hint = f"it was trained with {', '.join(reasons)}" if reasons else one_line(error, 300)
-        raise UsageError(f"{path} does not fit the network: {hint}") from error
+    net.load_state_dict(matching(net, state, path))
 
 
 def init_from(nets: dict[str, nn.Module], source: str, checkpoints_dir: str, tag: str) -> None:
@@ -187,6 +182,7 @@ def restore_state(model: nn.Module) -> dict[str, Any]:
     except UsageError as error:
         raise UsageError(f"{error}; {alone}") from error
     try:
+        check_state(model, state, path)
         for name, net in networks(model).items():
             load_network(net, state["networks"][name], path)
         _restore_average(model, state, path)
@@ -202,9 +198,11 @@ def restore_state(model: nn.Module) -> dict[str, Any]:
         for name, scaler in model._engine.scalers.items():
             scaler.load_state_dict(state.get("scalers", {}).get(name, scaler.state_dict()))
         return {"processes": processes, **{key: state[key] for key in ("metric", "progress", "schedulers")}}
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} does not fit this model ({error}); was the run trained with another --model or "
-                         f"version? If so, {alone}") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        if ran_out(error):
+            raise
+        raise UsageError(f"{path} does not fit this model ({one_line(error)}); was the run trained with another "
+                         f"--model or version? If so, {alone}") from error
 
 
 def _restore_average(model: nn.Module, state: dict[str, Any], path: Path) -> None:

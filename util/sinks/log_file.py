@@ -95,7 +95,7 @@ def parse(line: str) -> dict[str, Any] | None:
     """A point of loss_log.jsonl, None for a torn line."""
     try:
         point = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(point, dict) or not {"epoch", "iters", "losses"} <= point.keys():
         return None

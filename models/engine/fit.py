@@ -1,0 +1,78 @@
+"""Whether a saved state fits a model."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.engine.state import networks, optimizers, pools
+from models.engine.step import FUSED
+from networks.architecture import differences
+from util import checkpoint
+from util.errors import UsageError
+from util.progress import Progress
+from util.run_files import AVERAGE
+from util.seed import random_states, restore_random_states
+
+
+def matching(net: nn.Module, state: Any, path: str | Path) -> dict[str, Tensor]:
+    """A state_dict that a network can load; raises UsageError that names the options behind a mismatch."""
+    wanted = net.state_dict()
+    state = checkpoint.clean_state_dict(state, path, wanted.keys())
+    later = [key for key in wanted if key not in state and key.endswith("num_batches_tracked")]  # than PyTorch 0.4
+    others = [key for key in {**wanted, **state} if key not in later and (
+        key not in wanted or key not in state or wanted[key].shape != state[key].shape)]
+    if others:
+        reasons = differences(state, getattr(net, "arguments", {}))
+        hint = f"it was trained with {', '.join(reasons)}" if reasons else (
+            f"other tensors in {len(others)} of {len(wanted)} places, such as {others[0]}")
+        raise UsageError(f"{path} does not fit the network: {hint}")
+    return state
+
+
+def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Raise an error unless a saved state fits the model in all its parts: before any of it is put in place.
+
+    A fused optimizer would read memory that is not its own if its state had another shape.
+    """
+    for name, net in networks(model).items():
+        matching(net, state["networks"][name], path)
+        if (average := model._engine.average) and name in average.names and state.get("averaged"):
+            matching(net, state["networks"][name + AVERAGE], path)
+    for name, optimizer in optimizers(model).items():
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for index, kept in state["optimizers"][name]["state"].items():
+            parameter, tensors = parameters[index], {key: v for key, v in kept.items() if torch.is_tensor(v)}
+            if type(optimizer) in FUSED and not {"step", "exp_avg", "exp_avg_sq"} <= tensors.keys():
+                raise ValueError(f"optimizer {name} lacks the state of parameter {index}")
+            wanted = {key: torch.zeros(()) if key == "step" else parameter for key in tensors}
+            fits(wanted, tensors, f"optimizer {name}")
+    for own in [state, *state.get("other_processes", ())]:
+        for key in pools(model):
+            if not all(torch.is_tensor(x) and x.dim() == 3 and x.is_floating_point() for x in own["pools"][key]):
+                raise ValueError(f"{key} holds no images")
+        before = random_states()
+        try:
+            restore_random_states(own["random"])
+        finally:
+            restore_random_states(before)
+    progress = Progress.restored(state["progress"])
+    counts = [*progress.counters().values(), *(progress.best.get(key, 0) for key in ("epoch", "worse"))]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError("its progress is no count of images")
+    progress.means.read()
+    for scheduler, saved in zip(model.schedulers, state["schedulers"], strict=False):
+        rates = saved.get("_last_lr", [])
+        if not all(isinstance(rate, (int, float)) for rate in rates) or len(rates) not in (
+                0, len(scheduler.optimizer.param_groups)):
+            raise ValueError("a scheduler has other rates")
+    float(state["metric"]), int(state.get("averaged", 0))
+
+
+def fits(wanted: dict[str, Tensor], found: dict[str, Tensor], name: str) -> None:
+    """Raise ValueError unless tensors have these keys, shapes, and floating types where those are."""
+    for key, tensor in wanted.items():
+        if found[key].shape != tensor.shape or found[key].is_floating_point() != tensor.is_floating_point():
+            raise ValueError(f"{name}: {key} is {tuple(found[key].shape)} of {found[key].dtype}, not "
+                             f"{tuple(tensor.shape)} of {tensor.dtype}")
