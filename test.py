@@ -8,7 +8,7 @@ from contextlib import closing
 from data import create_dataset
 from data.transforms import trained_size
 from models import create_model
-from models.engine.results import Row, add_row, add_scored, natural, results_folder, translate
+from models.engine.results import Row, add_row, add_scored, natural, remove_older, results_folder, translate
 from options.test_options import TestOptions
 from util.cli import run
 from util.distributed import gathered, is_main, joined
@@ -32,7 +32,7 @@ def test(opt: Namespace) -> int:
     with fresh(), closing(create_dataset(opt)) as loader:
         model = create_model(opt)
         model._engine.planned_images, model._engine.planned_size = len(loader), trained_size(opt)
-        model._engine.paired = loader.dataset.paired
+        model._engine.paired = bool(loader.dataset.paired)
         model.setup(opt)
         if opt.eval:
             model.eval()
@@ -62,13 +62,14 @@ def finish(opt: Namespace, page: HTML, rows: dict[str, Row], errors: dict[str, E
         for name, files in rows.items():
             add_row(opt, page, name, files)
     if rows:
+        remove_older(page.web_dir, rows)
         with atomic(page.web_dir / PICTURES) as file:
             json.dump(rows, file, indent=1)
         page.save()
     for error in errors.values():
         say(f"skipped {error}")
-    tell(f"{len(rows)} images translated{f', {len(errors)} skipped' if errors else ''}: "
-         f"{page.web_dir / 'index.html'}")
+    tell(f"{len(rows)} images translated{f', {len(errors)} skipped' if errors else ''}"
+         + (f": {page.web_dir / 'index.html'}" if rows else ""))
     return int(bool(errors or (scores and scores.incomplete())))
 
 

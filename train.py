@@ -76,13 +76,28 @@ def make_model(opt: Namespace, loader: Loader) -> BaseModel:
     model = create_model(opt)
     if rank():
         seed_all(derive(opt.seed, rank()))  # after drawing the weights: dropout and pools differ between processes
+    check_needs(opt, model, loader)
     engine = model._engine
-    engine.paired, engine.planned_size = loader.dataset.paired, trained_size(opt)
+    engine.paired, engine.planned_size = bool(loader.dataset.paired), trained_size(opt)
     engine.planned_images = (opt.n_epochs + opt.n_epochs_decay) * len(loader)
     if size := engine.planned_size:
         for net in networks(model).values():
             check_size(net, *size)
     return model
+
+
+def check_needs(opt: Namespace, model: BaseModel, loader: Loader) -> None:
+    """Raise UsageError if the model needs a second domain, or pairs, that the dataset says it does not have."""
+    dataset, needs = loader.dataset, vars(type(model)).get("needs", "")
+    lacking = "a second domain" if needs and dataset.has_B is False else (
+        "pairs" if needs == "pairs" and dataset.paired is False else "")
+    if lacking:
+        fitting = "aligned" if needs == "pairs" else "unaligned"
+        raise UsageError(f"--model {opt.model} needs {lacking}, and --dataset_mode {opt.dataset_mode} has none; use "
+                         f"--dataset_mode {fitting}")
+    if needs == "B" and dataset.paired:
+        notice("paired", f"--model {opt.model} learns without pairs; --dataset_mode {opt.dataset_mode} shows it each "
+                         f"image with its partner")
 
 
 def set_up(opt: Namespace, model: BaseModel) -> None:

@@ -35,7 +35,8 @@ class BaseDataset(Dataset, ABC):
     A sample is {"A": (C, H, W) float32 in [-1, 1], "A_paths": str}, with "B" and "B_paths" if there is a B.
     """
 
-    paired = False                   # whether A and B of a sample show the same scene
+    paired: bool | None = None       # whether A and B of a sample show the same scene; None: it does not say
+    has_B: bool | None = None        # whether there is a B
     cache: PixelCache | None = None  # set by the loader if the dataset is read more than once
 
     @staticmethod
@@ -172,7 +173,7 @@ class BaseDataset(Dataset, ABC):
         _, holes, value = read_pixels(path, self.channels[self.source], self.how)
         if holes is None or value is None:
             return None
-        spots = holes.any(2, keepdims=True).astype(np.uint8)
+        spots: Any = holes.any(2, keepdims=True).astype(np.uint8)
         return self.geometry(spots, path)(spots, Image.Resampling.NEAREST)[:, :, 0] > 0, value
 
     def geometry(self, image: np.ndarray, path: str) -> Geometry:

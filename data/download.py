@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import lzma
 import os
 import shutil
 import stat
@@ -10,15 +11,20 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from util.cli import OneLineParser, run
-from util.errors import UsageError, unknown
+from util.errors import UsageError, one_line, unknown
+from util.files import add_to_user_file, read_user_file
+from util.memory import GIB
+from util.notices import notice, tell
+from util.types import positive
 
-MIRROR = "http://efrosgans.eecs.berkeley.edu"
+HOST = "efrosgans.eecs.berkeley.edu"
 DATASETS = {
     "cycle_gan": ("cyclegan/datasets/{}.zip", (
         "ae_photos", "apple2orange", "cezanne2photo", "facades", "grumpifycat", "horse2zebra", "iphone2dslr_flower",
@@ -37,6 +43,7 @@ GENERATORS = {
         "day2night", "edges2shoes", "facades_label2photo", "map2sat", "sat2map")),
 }
 TRIES = 5
+HASHES = "downloads.json"  # address -> SHA-256 of the first download
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,33 +54,35 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", choices=tuple(DATASETS), help="which one, for a name that both have")
     parser.add_argument("--dataroot", default="./datasets", help="folder for datasets")
     parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder for generators")
-    parser.add_argument("--mirror", default=MIRROR, help="another server with the same layout")
+    parser.add_argument("--mirror", default=None, help=f"another server with the same layout as https://{HOST}")
+    parser.add_argument("--max_gib", type=positive, default=100, help="largest unpacked size, in GiB")
     parser.add_argument("--sha256", help="what the file must hash to")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     opt = parser.parse_args(argv)
     if opt.name == "list":
-        print(listing())
+        for line in listing():
+            tell(line)
         return 0
-    address = f"{opt.mirror.rstrip('/')}/{find(opt)}"
+    address = f"{(opt.mirror or secure(HOST)).rstrip('/')}/{find(opt)}"
     if opt.pretrained:
         folder = Path(opt.checkpoints_dir) / f"{opt.name}_pretrained"
         fetch(address, folder / "latest_net_G.pth", opt.sha256)
-        print(f"python test.py --model test --name {folder.name} --dataroot FOLDER")
+        tell(f"python test.py --model test --name {folder.name} --dataroot FOLDER")
     else:
         archive, target = Path(opt.dataroot) / address.rpartition("/")[2], Path(opt.dataroot) / opt.name
         refuse_existing(target)
         fetch(address, archive, opt.sha256)
-        unpack(archive, target)
+        unpack(archive, target, opt.max_gib)
         archive.unlink()
-        print(f"--dataroot {target}")
+        tell(f"--dataroot {target}")
     return 0
 
 
-def listing() -> str:
-    """Every name there is."""
-    return "\n".join(f"{kind} of {model}: {', '.join(names)}" for kind, table in
-                     (("datasets", DATASETS), ("generators (--pretrained)", GENERATORS))
-                     for model, (_, names) in table.items())
+def listing() -> list[str]:
+    """A line for each kind of what there is."""
+    return [f"{kind} of {model}: {', '.join(names)}"
+            for kind, table in (("datasets", DATASETS), ("generators (--pretrained)", GENERATORS))
+            for model, (_, names) in table.items()]
 
 
 def find(opt: argparse.Namespace) -> str:
@@ -108,10 +117,27 @@ def fetch(address: str, path: Path, sha256: str | None = None) -> None:
             break
     else:
         raise UsageError(f"{address} could not be fetched{problem}; the same command continues {part}")
-    if sha256 and (found := _sha256(part)) != sha256.lower():
+    found, name = _sha256(part), address.partition("://")[2]
+    earlier = read_user_file(HASHES).get(name)
+    if (wanted := sha256 or earlier) and found != str(wanted).lower():
         part.unlink()
-        raise UsageError(f"{address} hashes to {found}, not to {sha256}; the file is removed")
+        reason = "" if sha256 else f", as when it was first downloaded (--sha256 {found} accepts the new one)"
+        raise UsageError(f"{address} hashes to {found}, not to {wanted}{reason}; the file is removed")
+    if earlier != found:
+        add_to_user_file(HASHES, name, found)
     os.replace(part, path)
+
+
+def secure(host: str) -> str:
+    """https://HOST if it answers there, else http://HOST, with a notice."""
+    try:
+        urllib.request.urlopen(f"https://{host}", timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # which is an answer
+    except OSError as error:
+        notice("http", f"{host} does not answer by https ({one_line(error)}); http is used")
+        return f"http://{host}"
+    return f"https://{host}"
 
 
 def _fetch_rest(address: str, part: Path) -> bool:
@@ -147,19 +173,25 @@ def refuse_existing(target: Path) -> None:
         raise UsageError(f"{target} exists; move it away to download it again")
 
 
-def unpack(archive: Path, target: Path) -> None:
-    """Unpack a .zip or .tar.gz, whose only folder becomes `target`; raises UsageError for paths that lead out."""
+def unpack(archive: Path, target: Path, max_gib: float = 100) -> None:
+    """Unpack a .zip or .tar.gz, whose only folder becomes `target`.
+
+    Raises UsageError for an archive that is damaged, encrypted or too large, and for paths that lead out.
+    """
     refuse_existing(target)
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".unpack_") as folder:
         inside = Path(folder)
         try:
             if archive.suffix == ".zip":
-                _unzip(archive, inside)
+                _unzip(archive, inside, max_gib)
             else:
                 with tarfile.open(archive) as tar:
+                    _announce(archive, sum(entry.size for entry in tar), max_gib)
                     tar.extractall(inside, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise UsageError(f"{archive} can't be unpacked ({error}); remove it to download it again") from error
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, zlib.error,
+                lzma.LZMAError) as error:  # RuntimeError: encrypted, or a compression that is not known
+            raise UsageError(f"{archive} can't be unpacked ({one_line(error)}); remove it to download it "
+                             f"again") from error
         entries = list(inside.iterdir())
         source = entries[0] if len(entries) == 1 and entries[0].is_dir() else inside
         target.mkdir()
@@ -167,8 +199,18 @@ def unpack(archive: Path, target: Path) -> None:
             shutil.move(entry, target / entry.name)
 
 
-def _unzip(archive: Path, folder: Path) -> None:
+def _announce(archive: Path, size: int, max_gib: float) -> None:
+    """Log the unpacked size in bytes; raises UsageError if it is more than allowed, or than there is space."""
+    free = shutil.disk_usage(archive.parent).free
+    if size > min(max_gib * GIB, free):
+        raise UsageError(f"{archive} holds {size / GIB:.1f} GiB, more than --max_gib {max_gib:g} or the free "
+                         f"{free / GIB:.1f} GiB")
+    tell(f"unpacking {size / GIB:.2f} GiB")
+
+
+def _unzip(archive: Path, folder: Path, max_gib: float) -> None:
     with zipfile.ZipFile(archive) as file:
+        _announce(archive, sum(entry.file_size for entry in file.infolist()), max_gib)
         for entry in file.infolist():
             out = not (folder / entry.filename).resolve().is_relative_to(folder.resolve())
             if out or stat.S_ISLNK(entry.external_attr >> 16):

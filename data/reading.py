@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -86,6 +86,7 @@ def _read(path: str, channels: int | None, how: Reading) -> tuple[np.ndarray, fl
         import pillow_heif
 
         pillow_heif.register_heif_opener()
+    image: Any
     with open_picture(path) as image:
         if image.width * image.height > how.megapixels * 1e6:
             raise ImageError(path, f"is {image.width}x{image.height}, more than --max_megapixels {how.megapixels:g}")

@@ -4,14 +4,18 @@ import glob
 import os
 from typing import Any
 
+import numpy as np
+
 from data.base_dataset import BaseDataset
 from data.image_folder import contents, is_image_file
 from util.errors import UsageError
-from util.notices import tell
+from util.notices import notice, tell
 
 
 class SingleDataset(BaseDataset):
     """The images of --dataroot, the source of --direction; of a two-sided data root, its folder of that side."""
+
+    paired = has_B = False
 
     def __init__(self, opt):
         super().__init__(opt)
@@ -21,6 +25,14 @@ class SingleDataset(BaseDataset):
         if getattr(opt, f"depth_{target}") == "auto":  # weights from elsewhere: what leaves is of the kind that entered
             setattr(opt, f"depth_{target}", getattr(opt, f"depth_{self.source}"))
             setattr(opt, f"range_{target}", getattr(opt, f"range_{self.source}"))
+
+    def read(self, domain: str, path: str) -> np.ndarray:
+        """As others, but a strip of a pair is recognised: (H, W, C); raises ImageError."""
+        array = super().read(domain, path)
+        if getattr(self.opt, "trained_on", None) == "aligned" and array.shape[1] == 2 * array.shape[0]:
+            notice("strips", f"{path} is twice as wide as high, like the strips {{A|B}} that such runs are trained on; "
+                             f"--model pix2pix translates the halves of strips")
+        return array
 
     def _list(self, root: str) -> list[str]:
         if os.path.isdir(root):

@@ -87,6 +87,7 @@ def _decoded(path: str, file: Any, planes: list[int]) -> np.ndarray:
 
 def _frame(path: str, number: int) -> np.ndarray:
     """One page of grey, (H, W), by Pillow, undoing what it does about white that is zero: `_in_colour` does it."""
+    image: Any
     with open_picture(path) as image:
         image.seek(number)
         array = np.asarray(image)

@@ -9,6 +9,8 @@ from data.base_dataset import BaseDataset
 class UnalignedDataset(BaseDataset):
     """Image i of A with a random image of B (the i-th with --serial_batches); the shorter domain starts over."""
 
+    paired, has_B = False, True
+
     def __init__(self, opt):
         super().__init__(opt)
         phase = opt.phase

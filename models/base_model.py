@@ -16,11 +16,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from models.engine import hardware, saving, state
 from models.engine.ema import WeightAverage
 from models.engine.schedule import get_scheduler
-from models.engine.step import fuse, minimizing
+from models.engine.step import fuse, minimizing, not_a_loss
 from networks.per_image import translating
 from util.distributed import from_main
-from util.errors import UsageError
-from util.notices import tell
+from util.errors import UsageError, did_you_mean
+from util.notices import notice, tell
 from util.run_files import checkpoint_tag, run_folder
 from util.seed import derive
 
@@ -35,6 +35,7 @@ class BaseModel(nn.Module, ABC):
     real_A: Any         # (N, C, H, W), or None if the input has none
     real_B: Any
     one_sided = True    # whether --model test can replace it: it translates ordinary images
+    needs = ""          # what the dataset must have for training: "B", or "pairs"; not inherited
     capturable = False  # True if a step depends on nothing but its input tensors, so it can be replayed; not inherited
 
     @staticmethod
@@ -102,6 +103,8 @@ class BaseModel(nn.Module, ABC):
 
         Gradients are averaged over processes; a step whose loss or gradient is not finite is skipped.
         """
+        if not torch.is_tensor(loss):
+            raise not_a_loss(self, name, loss)
         optimizer, part = getattr(self, f"optimizer_{name}"), self._engine.part
         if name in self._engine.minimized and part != state.MicroBatch():
             raise UsageError(f"--accumulate needs one minimize('{name}', ...) per batch, not several")
@@ -174,6 +177,9 @@ class BaseModel(nn.Module, ABC):
     def get_current_visuals(self) -> dict[str, Any]:
         """Name -> (N, C, H, W) in [-1, 1], or an (H, W, 3) array in 0..255; a visual that is None is left out."""
         visuals = {name: getattr(self, name, None) for name in self.visual_names}
+        for name in [name for name in visuals if not hasattr(self, name)]:
+            notice(f"visual {name}", f"{type(self).__name__} has '{name}' in visual_names, but sets no such attribute."
+                                     f"{did_you_mean(name, vars(self))}")
         return {name: value for name, value in visuals.items() if value is not None}
 
     def visual_domain(self, name: str) -> str:

@@ -17,7 +17,7 @@ class CycleGANModel(BaseModel):
     lambda_identity (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|) (section 5.2).
     """
 
-    capturable = True
+    needs, capturable = "B", True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:

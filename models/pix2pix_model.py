@@ -12,7 +12,7 @@ from networks import GANLoss, define_D, define_G
 class Pix2PixModel(BaseModel):
     """An L1 loss keeps the generator near the ground truth, a conditional discriminator keeps it sharp (equation 4)."""
 
-    capturable = True
+    needs, capturable = "pairs", True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:

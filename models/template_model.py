@@ -9,7 +9,7 @@ from networks import define_G
 class TemplateModel(BaseModel):
     """Regression of B on A: minimises lambda_regression * |G(A) - B|."""
 
-    capturable = True
+    needs, capturable = "pairs", True
 
     @staticmethod
     def modify_commandline_options(parser, is_train):

@@ -44,6 +44,7 @@ class PixelDiscriminator(nn.Module):
 
     def __init__(self, input_nc: int, ndf: int = 64, norm_layer: Callable = nn.BatchNorm2d, n_layers: int = 0):
         super().__init__()                            # define_D passes n_layers to every discriminator; unused here
+        self.min_size = 2                             # norms need more than one position
         bias = needs_bias(norm_layer)
         self.net = nn.Sequential(
             nn.Conv2d(input_nc, ndf, 1), nn.LeakyReLU(0.2, True),

@@ -125,6 +125,7 @@ class BaseOptions(ABC):
         passes.plugins()
         opt, record = passes.final()
         opt.isTrain = self.is_train
+        opt.trained_on = record.get("options", {}).get("dataset_mode")
         opt.plugin_dir = opt.plugin_dir and str(Path(opt.plugin_dir).resolve())
         inside(opt.checkpoints_dir, opt.name, "--name")
         if opt.seed is None:
@@ -139,5 +140,5 @@ class BaseOptions(ABC):
         if opt.dataroot == "demo":
             from data.demo import prepare
 
-            opt.dataroot = prepare(opt, record.get("options", {}).get("dataset_mode"))
+            opt.dataroot = prepare(opt, opt.trained_on)
         return opt

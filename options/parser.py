@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from util.cli import OneLineParser
 from util.errors import UsageError, did_you_mean, unknown
 from util.notices import notice
+from util.types import not_nan, not_negative
 
 FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -26,6 +27,8 @@ class Parser(OneLineParser):
         for name in names:
             if name in self._option_string_actions:
                 notice(f"replaced {name}", f"{name} is replaced by a plugin's option of the same name")
+        if kwargs.get("type") is float:  # in a plugin: no number is NaN, and no weight of a loss negative or infinite
+            kwargs["type"] = not_negative if names[0].startswith("--lambda") else not_nan
         return super().add_argument(*names, **kwargs)
 
     def parse_known_args(self, args=None, namespace=None):

@@ -246,8 +246,9 @@ def test_a_suffix_means_the_direction_and_so_the_depth(tmp_path):
         write(tmp_path / "d/trainB" / f"{i}.png", picture(channels=1, seed=i))
     run_train("--model", "cycle_gan", "--dataroot", "d", "--input_nc", "1", "--output_nc", "1")
     for suffix, folder, high in (("_A", "trainA", 255), ("_B", "trainB", 65535)):
+        place = "test_latest" if suffix == "_A" else "test_latest_BtoA"
         assert run_test("--dataroot", f"d/{folder}", "--model_suffix", suffix) == 0
-        fake = np.asarray(Image.open("results/experiment_name/test_latest/images/0_fake.png"))
+        fake = np.asarray(Image.open(f"results/experiment_name/{place}/images/0_fake.png"))
         assert fake.max() <= high
         assert (fake.max() > 255) == (high > 255)
 

@@ -74,7 +74,8 @@ def test_the_direction_finds_the_generator_and_the_channels(domains, capsys):
         capsys.readouterr()
         assert run_test("--dataroot", "domains/testB", *more) == 0
         assert f"latest_net_{name}.pth" in capsys.readouterr().out
-        assert pixels(IMAGES / "0_fake.png").ndim == (3 if name == "G_A" else 2)  # G_A: 1 channel -> 3
+        folder = IMAGES if name == "G_A" else Path("results/experiment_name/test_latest_AtoB/images")
+        assert pixels(folder / "0_fake.png").ndim == (3 if name == "G_A" else 2)  # G_A: 1 channel -> 3
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_bare_weights_of_both_directions(domains):
             define_G(*channels, 4, "resnet_6blocks", "instance").state_dict(), f"checkpoints/two/latest_net_{name}.pth"
         )
     run_test("--name", "two", "--dataroot", "domains/testB", "--direction", "BtoA", "--crop_size", "32")
-    assert pixels("results/two/test_latest/images/0_real.png").ndim == 2
+    assert pixels("results/two/test_latest_BtoA/images/0_real.png").ndim == 2
 
 
 @pytest.mark.parametrize(

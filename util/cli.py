@@ -22,6 +22,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a main on its arguments and exit: with its result, 2 for bad input, or 128 + the number of a signal."""
+    for name in ("stdout", "stderr"):  # a closed one is None
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if "" not in sys.path:
         sys.path.append("")  # plugins in a package of the working folder: --model my_lab.sharp:SharpModel
     try:

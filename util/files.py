@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from util.errors import UsageError
+from util.errors import UsageError, one_line
+from util.notices import notice
 
 UNFINISHED = re.compile(r"\.\d+-\d+\.tmp")
 
@@ -59,3 +60,28 @@ def inside(folder: str | Path, name: str, what: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():
         raise UsageError(f"{what} '{name}' leads out of {folder}; use a plain name")
     return path
+
+
+def user_file(name: str) -> Path:
+    """A file of this user, outside of all projects."""
+    folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(folder) / "image-translation" / name
+
+
+def read_user_file(name: str) -> dict[str, Any]:
+    """The content of a JSON file of this user, empty without one, or if it is damaged."""
+    try:
+        content = json.loads(user_file(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def add_to_user_file(name: str, key: str, value: Any) -> None:
+    """Set one entry of a JSON file of this user; a notice if that fails."""
+    try:
+        with atomic(user_file(name)) as file:
+            json.dump({**read_user_file(name), key: value}, file, indent=1)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        notice(f"store {name}", f"{name} can't be written in the home folder ({one_line(error)}); what it would note "
+                                f"has to be said again next time")

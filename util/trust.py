@@ -1,43 +1,16 @@
 """Plugins that this user has trained with: a run from elsewhere names code too, which must not run unasked."""
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from util.errors import one_line
-from util.files import atomic
+from util.files import add_to_user_file, read_user_file
 from util.notices import notice
 
 TRUSTED = "trusted_plugins.json"
-
-
-def user_file(name: str) -> Path:
-    """A file of this user, outside of all projects."""
-    folder = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(folder) / "image-translation" / name
-
-
-def read_user_file(name: str) -> dict[str, Any]:
-    """The content of a JSON file of this user, empty without one, or if it is damaged."""
-    try:
-        content = json.loads(user_file(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def add_to_user_file(name: str, key: str, value: Any) -> None:
-    """Set one entry of a JSON file of this user; a notice if that fails."""
-    try:
-        with atomic(user_file(name)) as file:
-            json.dump({**read_user_file(name), key: value}, file, indent=1)
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
-        notice(f"store {name}", f"{name} can't be written ({one_line(error)}): plugins will have to be named "
-                                f"on the command line")
 
 
 def trust(place: str) -> None:

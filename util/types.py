@@ -28,6 +28,7 @@ positive = described("a whole number from 1", int, lambda n: n >= 1)
 natural = described("a whole number from 0", int, lambda n: n >= 0)
 seed = described("a whole number from 0 to 4294967295", int, lambda n: 0 <= n < 2 ** 32)  # all generators take it
 not_negative = described("a finite number from 0", float, lambda x: 0 <= x < math.inf)
+not_nan = described("a number", float, lambda x: not math.isnan(x))
 number = described("a finite number", float, math.isfinite)
 fraction = described("a number from 0 to below 1", float, lambda x: 0 <= x < 1)
 ratio = described("a number from a hundredth to a hundred", float, lambda x: 0.01 <= x <= 100)

@@ -1,5 +1,6 @@
 """What test.py writes: names, files and the page of the results."""
 
+import errno
 import math
 import os
 import re
@@ -15,14 +16,14 @@ import torch
 from models.base_model import BaseModel
 from models.engine.validation import add_translations, follow, translated, values_of
 from util.distributed import is_main, world_size
-from util.errors import UsageError
-from util.files import inside
+from util.errors import ImageError, UsageError, one_line
+from util.files import inside, read_json
 from util.html import HTML
 from util.images import ValueRange, is_image_file, save_exact, save_image, stretched, tensor2im
 from util.metrics.report import table, write_metrics
 from util.metrics.scores import Scores
 from util.notices import Bar, say, tell
-from util.run_files import checkpoint_tag
+from util.run_files import PICTURES, checkpoint_tag
 
 Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
 
@@ -73,7 +74,7 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
             if scores:
                 add_translations(scores, model, names)
             domains = {label: model.visual_domain(label) for label in visuals}
-            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains, loader.dataset))
+            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains, loader))
             if len(writing) > 2 * writers:
                 rows.update(writing.popleft().result())
             bar.update(len(paths) * world_size())
@@ -82,32 +83,53 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
     return rows
 
 
+def remove_older(folder: Path, rows: dict[str, Row]) -> None:
+    """Remove the pictures of an earlier test that are not among these; its list may not lead out of the folder."""
+    old = read_json(folder / PICTURES, dict, "remove it and its folder images")
+    kept = {file for row in rows.values() for files in row.values() for file in files}
+    for file in {str(file) for row in old.values() for files in dict(row).values() for file in files} - kept:
+        inside(folder / "images", file, PICTURES).unlink(missing_ok=True)
+
+
 def natural(name: str) -> list[str | int]:
     """A sort key: 2 before 10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def results_folder(opt) -> Path:
-    """`<results_dir>/<name>/<phase>_<epoch>`; raises UsageError if that leads elsewhere."""
+    """`<results_dir>/<name>/<phase>_<epoch>`, with the direction for the second generator of a cycle.
+
+    Raises UsageError if that leads elsewhere.
+    """
     tag = f"_iter{opt.load_iter}" if opt.load_iter > 0 else ""
+    tag += f"_{opt.direction}" if getattr(opt, "model_suffix", "") == "_B" else ""  # the other generator of a cycle
     inside(opt.results_dir, opt.name, "--name")
     return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
 
 
 def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: dict[str, Any],
-                domains: dict[str, str], dataset: Any) -> dict[str, Row]:
-    """Write every visual of every image of a batch, at the depth and range of its domain, with the input's nodata."""
+                domains: dict[str, str], loader: Any) -> dict[str, Row]:
+    """Write every visual of every image of a batch, at the depth and range of its domain, with the input's nodata.
+
+    An image whose results can't be written is one of the loader's errors; a full disk ends the test.
+    """
     rows: dict[str, Row] = {}
     deep = opt.nodata is not None or any(values_of(opt, domain).depth != "uint8" for domain in domains.values())
     for i, (name, path) in enumerate(zip(names, paths, strict=True)):
-        rows[name], holes = {}, dataset.no_data(path) if deep else None
-        for label, value in visuals.items():
-            if not torch.is_tensor(value) and len(paths) > 1:
-                raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
-                                 f"--batch_size 1")
-            values = values_of(opt, domains[label])
-            value = value[i] if torch.is_tensor(value) else value
-            rows[name][label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio, holes)
+        holes, row = loader.dataset.no_data(path) if deep else None, {}
+        try:
+            for label, value in visuals.items():
+                if not torch.is_tensor(value) and len(paths) > 1:
+                    raise UsageError(f"visual {label} of --model {opt.model} is one picture for a whole batch; use "
+                                     f"--batch_size 1")
+                values = values_of(opt, domains[label])
+                value = value[i] if torch.is_tensor(value) else value
+                row[label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio, holes)
+            rows[name] = row
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            loader.errors[path] = ImageError(path, f"its result can't be written: {one_line(error)}")
     return rows
 
 
@@ -145,6 +167,7 @@ class ResultNames:
     def __init__(self, opt: Namespace, roots: list[str]):
         self.opt, self.roots = opt, roots
         self._stems: dict[Path, Counter[str]] = {}
+        self._taken: dict[str, Path] = {}
 
     def of_batch(self, model: BaseModel, batch: dict[str, Any]) -> list[str]:
         """A name for each image.
@@ -159,15 +182,20 @@ class ResultNames:
         return [self.of(path, roots) for path in model.get_image_paths()]
 
     def of(self, path: str, roots: list[str]) -> str:
-        """The path below its root, without the extension unless a sibling has the same stem."""
+        """The path below its root, without the extension unless a sibling has the same stem or is called like it.
+
+        If two roots have an image of that name, the second one's begins with its root.
+        """
         path = Path(path)
-        root = next((root for root in roots if path.is_relative_to(root)), path.parent)
+        root = Path(next((root for root in roots if path.is_relative_to(root)), path.parent))
         relative = path.relative_to(root)
-        return str(relative if self._stems_of(path.parent)[path.stem] > 1 else relative.with_suffix(""))
+        name = str(relative if self._stems_of(path.parent)[path.stem] > 1 else relative.with_suffix(""))
+        return name if self._taken.setdefault(name, path) == path else f"{root.name}/{name}"
 
     def _stems_of(self, folder: Path) -> Counter[str]:
-        """How many images of a folder, which need not exist, have which stem."""
+        """How many images of a folder, which need not exist, have which stem or are called like it."""
         if folder not in self._stems:
             files = os.listdir(folder) if folder.is_dir() else []
-            self._stems[folder] = Counter(Path(name).stem for name in files if is_image_file(name))
+            images = [name for name in files if is_image_file(name)]
+            self._stems[folder] = Counter([*(Path(name).stem for name in images), *images])
         return self._stems[folder]

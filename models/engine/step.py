@@ -1,5 +1,6 @@
 """From gradients to an optimizer step: mean over processes, clipping, skipping what is not finite."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -117,6 +118,15 @@ def skip_if(bad: Tensor, optimizer: Optimizer, parameters: list[nn.Parameter]) -
     elif bad:
         for parameter in parameters:
             parameter.grad = None
+
+
+def not_a_loss(model: nn.Module, name: str, loss: object) -> UsageError:
+    """The error for something else than a tensor in `minimize(name, loss)`, with the plugin's line."""
+    method = {"G": "generator_loss", "D": "discriminator_loss"}.get(name, "")
+    code = getattr(getattr(type(model), method, None), "__code__", None) or sys._getframe(2).f_code
+    return UsageError(f"{type(model).__name__}.{code.co_name} ({code.co_filename} line {code.co_firstlineno}) gives "
+                      f"minimize('{name}', ...) {'None' if loss is None else type(loss).__name__}; it must return the "
+                      f"loss, a tensor")
 
 
 @contextmanager

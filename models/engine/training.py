@@ -1,6 +1,7 @@
 """The loop of a training: epochs of steps, and what happens between two steps."""
 
 import os
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -66,6 +67,7 @@ class Training:
                 if self.progress.total_iters and not self.in_step and together:
                     self.saver.insist(seconds=10)
                 raise
+            refuse_untrained(self.guard, self.opt)
             if self.saver.error:
                 self.watch.pause()
                 self.saver.insist(self.opt.save_minutes * 60, stop=lambda: self.signals.stop)
@@ -101,10 +103,9 @@ class Training:
         self.guard.end_step(self.files)
         self.progress.advance(sum(everyone))
         self.bar.update(sum(everyone))
-        self.in_step = False
         if not self.stepped:
             self.begin()
-        self.stepped = True
+        self.in_step, self.stepped = False, True
 
     def train_on(self, batch: dict[str, Any]) -> None:
         """One call of `optimize_parameters`, or its replay."""
@@ -262,6 +263,13 @@ def process_wide_state(model: BaseModel) -> Iterator[None]:
     finally:
         vars(share).update(before)
         torch.backends.cudnn.benchmark, model._engine.guarded = benchmark, False
+
+
+def refuse_untrained(guard: Guard, opt: Namespace) -> None:
+    """Raise UsageError if all steps were skipped."""
+    if guard.skipped and not guard.taken:
+        raise UsageError(f"no step was finite, nothing is trained; a smaller --lr, --amp off, or python -m data.check "
+                         f"{opt.dataroot} may help")
 
 
 def counts(batches: int, size: int, left: int) -> tuple[list[int], list[int]]:

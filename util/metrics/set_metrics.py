@@ -53,7 +53,7 @@ def swd(output: Tensor, reference: Tensor) -> float:
     directions /= directions.norm(dim=0)
     distances = []
     for a, b in zip(output.unbind(1), reference.unbind(1), strict=True):
-        scale = b.std().clamp_min(1e-6)
+        scale = b.std().clamp_min(1 / 255)  # of pictures without detail: a grey level
         projected = [(x.flatten(0, 1) / scale @ directions).sort(0).values for x in (a, b)]
         if len(projected[0]) != len(projected[1]):  # quantiles of as many
             projected[1] = F.interpolate(projected[1].t()[None], len(projected[0]), mode="linear",
