@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 from data import create_dataset, create_validation_dataset
 from data.loading.loader import Loader
@@ -48,8 +49,9 @@ def train(opt: Namespace) -> BaseModel:
     with fresh(), closing(create_dataset(opt)) as loader:
         model = make_model(opt, loader)
         with RunLock(model.save_dir) if is_main() else nullcontext():
-            set_up(opt, model)
-            progress = Progress.restored(model._engine.progress or {"epoch": opt.epoch_count})
+            set_up(opt, model, loader)
+            progress = Progress.restored(
+                model._engine.progress or {"epoch": opt.epoch_count, "best": model._engine.best})
             last = opt.n_epochs + opt.n_epochs_decay
             if reason := finished(opt, progress, last):
                 tell(f"run {opt.name} {reason}")
@@ -100,8 +102,12 @@ def check_needs(opt: Namespace, model: BaseModel, loader: Loader) -> None:
                          f"image with its partner")
 
 
-def set_up(opt: Namespace, model: BaseModel) -> None:
+def set_up(opt: Namespace, model: BaseModel, loader: Loader) -> None:
     """Give the model its initial weights, the same in all processes, and settle what `auto` means."""
+    initialize: Any = getattr(model, "data_dependent_initialize", None)
+    if initialize:  # of networks whose shapes depend on it (CUT)
+        model.to(model.device)
+        initialize(loader.first_batch())
     model.setup(opt)
     restore_schedulers(model)
     if opt.init_from:

@@ -159,6 +159,9 @@ class Survey:
             "of odd width, where a strip has two halves": [
                 f"{f.path}: {f.size[0]} pixels" for f in self.domains.get("", []) if self.layout == "aligned"
                 and f.size[0] % 2],
+            "of a name too long for a result": [
+                f.path for files in self.groups.values() for f in files
+                if len(os.fsencode(f"{Path(f.path).name}_fake_B.png")) > 255],
             "the same in training and in testing": list(self._leaked()),
         }
         return {kind: lines for kind, lines in found.items() if lines}
@@ -210,7 +213,9 @@ class Survey:
         """A command line that fits: arguments of train.py, or of test.py for single images."""
         if self.layout == "single":
             return ["test.py", "--dataroot", str(self.root), "--name", "RUN"]
-        model = {"aligned": "pix2pix", "unaligned": "cycle_gan"}.get(self.layout, self.layout)
+        broken = any(self._unmatched()) or any(self._same_stem())  # pairs that pix2pix would refuse
+        of_pairs = "cycle_gan" if broken else "pix2pix"
+        model = {"aligned": of_pairs, "unaligned": "cycle_gan"}.get(self.layout, self.layout)
         words = ["train.py", "--model", model, "--dataroot", str(self.root), "--name", "RUN"]
         if model == "colorization":
             return words
@@ -274,6 +279,8 @@ def report(survey: Survey, findings: dict[str, list[str]], show: int | None) -> 
     if survey.lacking():
         yield survey.lacking()
     elif survey.domains:
+        if any("partner" in kind for kind in findings):
+            yield "for pix2pix each image needs one partner; without pairs:"
         yield f"python {shlex.join(survey.settings())}"
 
 

@@ -2,14 +2,19 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch.utils.data import Dataset
 
 from util.errors import UsageError
 from util.images import IMG_EXTENSIONS, is_image_file
 from util.notices import notice
 
-__all__ = ["IMG_EXTENSIONS", "contents", "is_image_file", "list_images", "make_dataset"]
+__all__ = ["IMG_EXTENSIONS", "ImageFolder", "contents", "default_loader", "is_image_file", "list_images",
+           "make_dataset"]
 
 
 # Images of kinds that are not read, or only with an extra.
@@ -34,6 +39,28 @@ def files_below(dir: str) -> Iterator[str]:
             continue
         seen.add(real)
         yield from (os.path.join(folder, name) for name in names)
+
+
+def default_loader(path: str) -> Image.Image:
+    """An RGB image of Pillow, as dataset plugins of the reference open it."""
+    return Image.open(path).convert("RGB")
+
+
+class ImageFolder(Dataset):
+    """The images of a folder, transformed, with their paths if asked: as dataset plugins of the reference use it."""
+
+    def __init__(self, root: str, transform: Callable | None = None, return_paths: bool = False,
+                 loader: Callable = default_loader):
+        self.root, self.imgs, self.transform = root, list_images(root), transform
+        self.return_paths, self.loader = return_paths, loader
+
+    def __getitem__(self, index: int) -> Any:
+        path = self.imgs[index]
+        image = self.transform(self.loader(path)) if self.transform else self.loader(path)
+        return (image, path) if self.return_paths else image
+
+    def __len__(self) -> int:
+        return len(self.imgs)
 
 
 def list_images(folder: str | Path) -> list[str]:

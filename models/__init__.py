@@ -1,6 +1,7 @@
 """Model plugins: `models/<name>_model.py` defines the model `<name>`; adding the file registers it."""
 
 import inspect
+from collections.abc import Callable
 
 from models.base_model import BaseModel
 from util.errors import UsageError
@@ -14,6 +15,11 @@ def find_model_using_name(model_name: str) -> type[BaseModel]:
     model = find_class("models", "model", model_name, BaseModel)
     refuse_retired_overrides(model)
     return model
+
+
+def get_option_setter(model_name: str) -> Callable:
+    """The function of a model that adds its options, as scripts of the reference ask for it."""
+    return find_model_using_name(model_name).modify_commandline_options
 
 
 def create_model(opt) -> BaseModel:

@@ -129,6 +129,7 @@ class BaseModel(nn.Module, ABC):
         parameters = [p for net in nets for p in net.parameters()]
         optimizer = Adam(parameters, lr=self.opt.lr, betas=(self.opt.beta1, 0.999))
         setattr(self, f"optimizer_{name}", optimizer)
+        self.optimizers.append(optimizer)
         return optimizer
 
     def set_requires_grad(self, nets: nn.Module | list[nn.Module], requires_grad: bool = False) -> None:

@@ -44,9 +44,9 @@ class CycleGANModel(BaseModel):
             discriminator = (opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain)
             self.netD_A = define_D(opt.output_nc, *discriminator)
             self.netD_B = define_D(opt.input_nc, *discriminator)
-            self.pool_A, self.pool_B = ImagePool(opt.pool_size), ImagePool(opt.pool_size)
+            self.fake_A_pool, self.fake_B_pool = ImagePool(opt.pool_size), ImagePool(opt.pool_size)
             self.criterionGAN = GANLoss(opt.gan_mode)
-            self.criterionL1 = nn.L1Loss()
+            self.criterionCycle = self.criterionIdt = nn.L1Loss()
             self.adam("G", self.netG_A, self.netG_B)
             self.adam("D", self.netD_A, self.netD_B)
 
@@ -72,7 +72,7 @@ class CycleGANModel(BaseModel):
 
     def generator_loss(self) -> Tensor:
         """Adversarial, cycle-consistency and identity losses (equations 1 to 3, section 5.2)."""
-        opt, distance = self.opt, self.criterionL1
+        opt, distance, same = self.opt, self.criterionCycle, self.criterionIdt
         loss = self.record(
             G_A=self.criterionGAN(self.netD_A(self.fake_B), True, for_discriminator=False),
             cycle_A=opt.lambda_A * distance(self.rec_A, self.real_A),
@@ -81,15 +81,15 @@ class CycleGANModel(BaseModel):
         )
         if opt.lambda_identity > 0:
             loss = loss + self.record(
-                idt_A=opt.lambda_identity * opt.lambda_B * distance(self.idt_A, self.real_B),
-                idt_B=opt.lambda_identity * opt.lambda_A * distance(self.idt_B, self.real_A),
+                idt_A=opt.lambda_identity * opt.lambda_B * same(self.idt_A, self.real_B),
+                idt_B=opt.lambda_identity * opt.lambda_A * same(self.idt_B, self.real_A),
             )
         return loss
 
     def discriminator_loss(self) -> Tensor:
         """Tell real images from those of the past and present generators; the pool of B is queried first."""
-        loss_A, _ = self.criterionGAN.discriminator(self.netD_A, self.real_B, self.pool_B.query(self.fake_B))
-        loss_B, _ = self.criterionGAN.discriminator(self.netD_B, self.real_A, self.pool_A.query(self.fake_A))
+        loss_A, _ = self.criterionGAN.discriminator(self.netD_A, self.real_B, self.fake_B_pool.query(self.fake_B))
+        loss_B, _ = self.criterionGAN.discriminator(self.netD_B, self.real_A, self.fake_A_pool.query(self.fake_A))
         return self.record(D_A=loss_A, D_B=loss_B)
 
     def translations(self) -> dict[str, tuple[Tensor, Tensor | None]]:

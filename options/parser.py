@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from util.cli import OneLineParser
 from util.errors import UsageError, did_you_mean, unknown
 from util.notices import notice
+from util.registry import Registry
 from util.types import not_nan, not_negative
 
 FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -22,6 +23,7 @@ class Parser(OneLineParser):
                          formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         self.argv = list(argv)
         self._strict = False
+        self.typed: dict[str, list[str]] = {}
 
     def add_argument(self, *names: str, **kwargs) -> argparse.Action:
         for name in names:
@@ -86,7 +88,15 @@ class Parser(OneLineParser):
                 self.set_defaults(**{action.dest: not action.const})
         return settled
 
+    def _get_values(self, action, arg_strings):
+        """Remember what was typed, for the record of values that no other words stand for."""
+        if self._strict and action.option_strings:
+            self.typed[action.dest] = list(arg_strings)
+        return super()._get_values(action, arg_strings)
+
     def _check_value(self, action, value):
+        if isinstance(action.choices, Registry):
+            return  # a plugin may build its own networks; whoever builds refuses an unknown name
         if self._strict and action.choices is not None and value not in action.choices:
             kind = getattr(action.choices, "kind", f"value for {action.option_strings[0]}")
             raise unknown(kind, value, map(str, action.choices))

@@ -9,6 +9,7 @@ import yaml
 
 import data
 import models
+from networks import GENERATORS
 from options.parser import Parser
 from options.record import read_record, run_name
 from util.errors import UsageError, one_line
@@ -82,7 +83,9 @@ class Passes:
         use_plugin_dir(first.plugin_dir, "models", "data", "util.metrics")
         self.model = first.model
         trained = None if is_train else import_recorded_model(self.record)
-        if self.model == "test" and trained is not None and not trained.one_sided:
+        netG = self.record.get("options", {}).get("netG", "")
+        own = trained is not None and (not trained.one_sided or (netG and netG not in GENERATORS))
+        if self.model == "test" and own:
             self.model = self.record["options"]["model"]
             notice("one-sided", f"run {first.name} is translated by its own --model {self.model}")
         base = {action.dest for action in self.parser._actions}
@@ -107,6 +110,7 @@ class Passes:
         self.parser.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS,
                                  help="list the options of this model and dataset")
         opt = self.parser.parse_args()
+        opt.typed = self.parser.typed
         opt.name, opt.model = run_name(opt), self.model
         return opt, self.record
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from networks.architecture import describe
 from util import checkpoint
 from util.errors import UsageError
@@ -13,6 +15,7 @@ from util.notices import notice
 from util.run_files import RECORD, checkpoint_tag, network_file, network_files, run_folder
 
 ARGUMENTS = ("input_nc", "output_nc", "ngf", "netG", "norm", "no_dropout")  # of a generator
+DEFAULT = object()  # of a value that the option has again by default
 FAST: dict[str, tuple] = {  # what --plain turns off -> values that it agrees with
     "amp": ("auto", "off"), "compile": ("auto", "off"), "cuda_graph": ("auto", "off"),
     "checkpoint_activations": (False,), "without": ([],),
@@ -24,7 +27,8 @@ def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str
 
     A run that is continued with --plain, to debug it, keeps how fast it ran before.
     """
-    values = {key: _plain(value) for key, value in sorted(vars(opt).items())}
+    values = {key: _plain(value, opt.typed.get(key)) for key, value in sorted(vars(opt).items()) if key != "typed"}
+    values = {key: value for key, value in values.items() if value is not DEFAULT}
     if opt.plain and opt.continue_train:
         recorded = read_record(opt.checkpoints_dir, opt.name).get("options", {})
         values |= {key: recorded[key] for key in (*FAST, "plain") if key in recorded}
@@ -36,11 +40,17 @@ def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str
         file.write("----------------- End -------------------\n")
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it and the command line reads it."""
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return value if isinstance(value, (bool, int, str, list, type(None))) else str(value)
+def _plain(value: Any, typed: list[str] | None) -> Any:
+    """As JSON has it and the command line reads it: a value of a plugin's own type as it was typed, or not at all."""
+    if isinstance(value, (bool, int, str, type(None))):
+        return value
+    if isinstance(value, (float, torch.device)):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(item, (bool, int, float, str)) for item in value):
+        return value
+    if typed:
+        return typed[0] if len(typed) == 1 else typed
+    return "x".join(map(str, value)) if isinstance(value, tuple) and all(isinstance(n, int) for n in value) else DEFAULT
 
 
 def read_record(checkpoints_dir: str, name: str) -> dict[str, dict]:

@@ -191,3 +191,63 @@ def test_names(server, capsys):
             download.main([*argv, "--mirror", address])
     with pytest.raises(UsageError, match="could not be fetched"):
         download.main(["maps", "--model", "pix2pix", "--mirror", "http://127.0.0.1:1"])
+
+
+def zip_saying(flag=0, method=zipfile.ZIP_STORED):
+    """A zip whose only file claims to be encrypted (flag 1), or compressed in some way."""
+    data = bytearray(zip_of({"maps/a.png": b"12345678"}))
+    for header, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = data.index(header) + at
+        data[start:start + 4] = flag.to_bytes(2, "little") + method.to_bytes(2, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("content", [zip_saying(flag=1), zip_saying(method=99), zip_saying(method=zipfile.ZIP_DEFLATED),
+                                     zip_saying(method=zipfile.ZIP_LZMA), b"PK\x03\x04" + bytes(60), b"no archive"])
+def test_archives_that_cannot_be_unpacked_are_one_line(server, content):
+    address, state = server
+    state["files"]["/cyclegan/datasets/maps.zip"] = content
+    with pytest.raises(UsageError, match="can't be unpacked .*; remove it to download it again") as error:
+        download.main(["maps", "--model", "cycle_gan", "--mirror", address])
+    assert "\n" not in str(error.value)
+    assert not Path("datasets/maps").exists()
+
+
+@pytest.mark.parametrize(("model", "name"), [("cycle_gan", "cyclegan/datasets/maps.zip"),
+                                             ("pix2pix", "pix2pix/datasets/maps.tar.gz")])
+def test_the_unpacked_size_is_told_and_limited(server, capsys, monkeypatch, model, name):
+    address, state = server
+    content = {"maps/a.png": bytes(2 ** 21)}
+    state["files"][f"/{name}"] = zip_of(content) if model == "cycle_gan" else tar_of(content)
+    monkeypatch.setattr(download, "GIB", 2 ** 20)
+    with pytest.raises(UsageError, match=r"holds 2\.0 GiB, more than --max_gib 1 or the free"):
+        download.main(["maps", "--model", model, "--mirror", address, "--max_gib", "1"])
+    assert download.main(["maps", "--model", model, "--mirror", address, "--max_gib", "3"]) == 0
+    assert "unpacking 2.00 GiB" in capsys.readouterr().out
+
+
+def test_a_file_that_has_changed_since_the_first_download_is_refused(server):
+    address, state = server
+    for content, more in ((b"one", ()), (b"one", ()), (b"two", None), (b"two", hashlib.sha256(b"two").hexdigest()),
+                          (b"two", ())):
+        state["files"]["/x"] = content
+        if more is None:
+            with pytest.raises(UsageError, match="as when it was first downloaded"):
+                download.fetch(f"{address}/x", Path("x"))
+        else:
+            download.fetch(f"{address}/x", Path("x"), more or None)
+            assert Path("x").read_bytes() == content
+
+
+def test_https_where_the_host_has_it(monkeypatch, capsys):
+    def answers(address, timeout):
+        raise download.urllib.error.HTTPError(address, 403, "Forbidden", None, None)
+
+    def lacks(address, timeout):
+        raise OSError("connection refused")
+
+    monkeypatch.setattr("urllib.request.urlopen", answers)
+    assert download.secure("host") == "https://host"
+    monkeypatch.setattr("urllib.request.urlopen", lacks)
+    assert download.secure("host") == "http://host"
+    assert "host does not answer by https (connection refused); http is used" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,20 @@ import torch
 from conftest import ROOT, TINY, equal, model_file, picture, run_on, run_test, run_train, train_options, weights, write
 
 import train
-from models import create_model
+from data.check import main as check
+from data.image_folder import ImageFolder, default_loader
+from models import create_model, get_option_setter
 from models.engine.results import ResultNames
 from networks.layers import check_size
+from options.train_options import TrainOptions
+from util import notices
+from util.compare import differing
 from util.errors import UsageError
+from util.html import HTML
+from util.metrics.scores import Figure
 from util.metrics.set_metrics import patches, swd
+from util.util import diagnose_network, print_numpy, str2bool
+from util.visualizer import Visualizer, save_images
 
 RUN = Path("checkpoints/experiment_name")
 IMAGES = Path("results/experiment_name/test_latest/images")
@@ -200,3 +210,153 @@ def test_one_pixel_is_refused_by_name():
         opt = train_options("--model", "cycle_gan", "--dataroot", "x", "--netD", "pixel", "--netG", "resnet_6blocks",
                             "--crop_size", "1", "--load_size", "1")
         check_size(create_model(opt).netD_A, 1, 1)
+
+
+# Going back, comparing, checking.
+
+def test_going_back_keeps_the_best(strips, capsys):
+    write(f"{strips}/val/0.png", picture(128))
+    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", "4", "--val_freq", "1", "--best_metric", "l1",
+              "--save_epoch_freq", "1")
+    kept = torch.load(RUN / "best_net_G.pth")
+    state = torch.load(RUN / "latest_state.pth", weights_only=True)
+    state["progress"]["best"] |= {"value": 0.0001, "epoch": 3}
+    torch.save(state, RUN / "latest_state.pth")
+    notices._seen.clear()
+    run_on("--epoch", "2", "--epoch_count", "3", "--n_epochs", "4")
+    assert equal(kept.values(), torch.load(RUN / "best_net_G.pth").values())
+    assert "checkpoints of later epochs (3, 4) will be overwritten; another --name with" in capsys.readouterr().err
+
+
+def test_one_image_has_no_interval():
+    assert str(Figure(0.25, 0.25, 0.25, 1)) == "0.25, n = 1"
+    assert str(Figure(0.25, 0.2, 0.3, 2)) == "0.25 [0.2, 0.3], n = 2"
+
+
+def test_numbers_are_compared_as_numbers():
+    text = str(differing({"a": {"lr": "0.0", "x": 1}, "b": {"lr": 0, "x": 2}}))
+    assert "--x" in text
+    assert "--lr" not in text
+
+
+def test_a_run_that_was_moved_is_named(strips, domains):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    run_train("--model", "cycle_gan", "--dataroot", domains)
+    (moved,) = RUN.glob("previous_*")
+    with pytest.raises(UsageError, match=f"an earlier run is --name experiment_name/{moved.name}"):
+        run_test("--dataroot", strips, "--epoch", "7")
+
+
+def test_recommended_commands_run(capsys):
+    for i in range(4):
+        for domain in "AB":
+            write(f"d/train{domain}/{i}.png", picture(seed=i + ord(domain)))
+    Path("d/trainB/3.png").unlink()
+    write(f"d/trainA/{'n' * 250}.png", picture(seed=77))
+    assert check(["d", "--num_threads", "0"]) == 1
+    out = capsys.readouterr().out
+    assert "for pix2pix each image needs one partner; without pairs:" in out
+    assert "of a name too long for a result:\n  d/trainA/nnn" in out
+    command = out.strip().splitlines()[-1].removeprefix("python train.py ").split()
+    train.train(train.parse([*TINY, "--netG", "resnet_6blocks", *command, "--load_size", "72", "--crop_size", "64"]))
+
+
+# Plugins of strangers.
+
+def test_networks_that_only_a_plugin_knows_are_trained_resumed_and_tested(strips):
+    body = ("    @staticmethod\n    def modify_commandline_options(parser, is_train):\n"
+            "        Pix2PixModel.modify_commandline_options(parser, is_train)\n"
+            "        parser.set_defaults(netD='sigmoid')\n        return parser\n"
+            "    def __init__(self, opt):\n"
+            "        netD, netG, opt.netD, opt.netG = opt.netD, opt.netG, 'basic', 'unet_64'\n"
+            "        super().__init__(opt)\n        opt.netD, opt.netG = netD, netG\n")
+    argv = model_file("stranger", "Pix2Pix", body)
+    run_train(*argv, "--dataroot", strips, "--netG", "our")
+    assert json.loads((RUN / "train_opt.json").read_text())["options"]["netG"] == "our"
+    run_on("--n_epochs", "2")
+    assert run_test("--dataroot", strips) == 0
+    with pytest.raises(UsageError, match="Unknown generator 'our'"):
+        start("--model", "pix2pix", "--dataroot", strips, "--netG", "our")
+
+
+def test_a_plugin_needs_only_the_networks_it_lists_to_translate(strips):
+    body = ("    def __init__(self, opt):\n        super().__init__(opt)\n        self.model_names = ['G']\n"
+            "        self.netExtra = torch.nn.Conv2d(3, 3, 1)\n")
+    argv = model_file("lister", "Pix2Pix", body)
+    run_train(*argv, "--dataroot", strips)
+    (RUN / "latest_net_Extra.pth").unlink()
+    assert run_test("--model", "lister", "--dataroot", strips) == 0
+
+
+def test_recorded_options_come_back_as_they_were(strips):
+    body = ("    @staticmethod\n    def modify_commandline_options(parser, is_train):\n"
+            "        Pix2PixModel.modify_commandline_options(parser, is_train)\n        from pathlib import Path\n"
+            "        two = lambda s: tuple(map(float, s.split(',')))\n"
+            "        parser.add_argument('--pair', type=two, default=(1.5, 2.5))\n"
+            "        parser.add_argument('--set', type=lambda s: set(map(float, s.split(','))), default={1.0})\n"
+            "        parser.add_argument('--many', type=float, nargs='+', default=[0.5])\n"
+            "        parser.add_argument('--file', type=Path, default=Path('x/y'))\n        return parser\n")
+    argv = model_file("typist", "Pix2Pix", body)
+    for more in ((), ("--pair", "3.5,4.5", "--set", "2.5,7.0", "--many", "1.5", "2.5", "--file", "a b/c")):
+        run_train(*argv, "--dataroot", strips, *more)
+        first = train_options(*argv, "--dataroot", strips, *more)
+        for _ in range(2):
+            again = TrainOptions().parse(["--name", "experiment_name", "--continue_train"])
+            for key in ("pair", "set", "many", "file"):
+                assert getattr(again, key) == getattr(first, key), (key, more)
+            run_on("--n_epochs", "2")
+
+
+def test_subclasses_find_what_they_use(domains):
+    model = create_model(train_options("--model", "cycle_gan", "--dataroot", "x"))
+    assert [type(optimizer).__name__ for optimizer in model.optimizers] == ["Adam", "Adam"]
+    for name in ("criterionCycle", "criterionIdt", "fake_A_pool", "fake_B_pool"):
+        assert getattr(model, name) is not None
+
+
+def test_what_scripts_of_the_reference_import(capsys):
+    write("x/a.png", picture())
+    assert [str2bool(word) for word in ("Yes", "0", True)] == [True, False, True]
+    with pytest.raises(UsageError, match="neither true nor false"):
+        str2bool("perhaps")
+    assert ImageFolder("x", return_paths=True)[0][1] == "x/a.png"
+    assert default_loader("x/a.png").size == (64, 64)
+    net = torch.nn.Linear(2, 1, bias=False)
+    net(torch.ones(1, 2)).sum().backward()
+    diagnose_network(net, "D")
+    print_numpy(np.array([[1, 2]]), shp=True)
+    out = capsys.readouterr().out
+    assert "D: mean absolute gradient 1\n" in out
+    assert "shape, (1, 2)\nmean = 1.500, min = 1.000, max = 2.000, median = 1.500, std = 0.500" in out
+    assert get_option_setter("pix2pix").__name__ == "modify_commandline_options"
+
+
+def test_the_visualizer_logs_and_shows():
+    options = Namespace(checkpoints_dir="c", name="r", display_winsize=64)
+    shown = Visualizer(options)
+    shown.reset()
+    shown.print_current_losses(1, 100, {"G": 0.5}, 0.1, 0.01)
+    shown.plot_current_losses(1, 0.5, {"G": 0.5})
+    shown.display_current_results({"fake_B": torch.zeros(1, 3, 8, 8)}, 1, True)
+    assert "(epoch: 1, iters: 100, time: 0.100, data: 0.010) G: 0.500" in Path("c/r/loss_log.txt").read_text()
+    assert Path("c/r/web/images/epoch001_fake_B.png").exists()
+    page = HTML("w", "results")
+    save_images(page, {"fake_B": torch.zeros(1, 3, 8, 8)}, ["x/a.jpg"])
+    assert Path("w/images/a_fake_B.png").exists()
+
+
+def test_networks_that_need_the_first_batch(strips):
+    body = ("    def data_dependent_initialize(self, batch):\n"
+            "        assert batch['A'].shape == (2, 3, 64, 64)\n"
+            "        self.netF = torch.nn.Conv2d(batch['A'].shape[1], 3, 1)\n        self.adam('F', self.netF)\n"
+            "    def forward(self):\n        self.fake_B = self.netF(self.netG(self.real_A)) if self.isTrain else "
+            "self.netG(self.real_A)\n"
+            "    def optimize_parameters(self):\n        super().optimize_parameters()\n        self.forward()\n"
+            "        self.minimize('F', self.record(F=self.fake_B.square().mean()))\n"
+            "    def __init__(self, opt):\n        super().__init__(opt)\n        self.model_names = ['G']\n")
+    argv = model_file("late", "Pix2Pix", body)
+    whole = weights(run_train(*argv, "--dataroot", strips, "--batch_size", "2", "--n_epochs", "2", "--name", "whole"))
+    run_train(*argv, "--dataroot", strips, "--batch_size", "2")
+    assert equal(whole, weights(run_on("--n_epochs", "2")))
+    assert "optimizer_F" in torch.load(RUN / "latest_state.pth", weights_only=True)["optimizers"]
+    assert run_test("--model", "late", "--dataroot", strips) == 0

@@ -64,7 +64,7 @@ def test_a_dataset_overrides_its_model(tmp_path):
     ("text", "message"),
     [
         ("lambda_l1: 3", "unknown option '--lambda_l1' for c.yaml. Did you mean '--lambda_L1'"),
-        ("norm: bach", "Unknown norm 'bach'. Did you mean 'batch'"),
+        ("init_type: norml", "Unknown value for --init_type 'norml'. Did you mean 'normal'"),
         ("no_flip: maybe", "--no_flip is on or off, not 'maybe'"),
         ("- a list", "flat list"),
         ("a: [1", "neither YAML nor JSON"),

@@ -52,7 +52,9 @@ def _present(folder: Path) -> str:
     if not folder.is_dir():
         return f" There is no folder {folder}: is --name right?"
     found = sorted(f.name for f in folder.glob("*.pth"))
-    return f" In that folder: {', '.join(found[:8]) or 'no .pth file'}{', ...' if len(found) > 8 else ''}"
+    moved = sorted(path.parent.name for path in folder.glob("previous_*/*_net_*.pth"))
+    return (f" In that folder: {', '.join(found[:8]) or 'no .pth file'}{', ...' if len(found) > 8 else ''}"
+            + (f"; an earlier run is --name {folder.name}/{moved[-1]}" if moved else ""))
 
 
 def clean_state_dict(state: Any, path: str | Path = "checkpoint",

@@ -65,9 +65,17 @@ def differing(records: dict[str, dict[str, Any]]) -> tags.table:
     made = tags.table(tags.tr(tags.th(""), *(tags.th(name) for name in records)))
     for key in dict.fromkeys(key for record in records.values() for key in record):
         values = [str(record.get(key, "")) for record in records.values()]
-        if len(set(values)) > 1 and key not in NOT_COMPARED:
+        if len(set(map(as_number, values))) > 1 and key not in NOT_COMPARED:
             made.add(tags.tr(tags.th(f"--{key}"), *(tags.td(value) for value in values)))
     return made
+
+
+def as_number(word: str) -> float | str:
+    """0.0 and 0 are one value."""
+    try:
+        return float(word)
+    except ValueError:
+        return word
 
 
 def curves(folders: dict[str, Path]) -> tags.div:

@@ -1,6 +1,7 @@
 """Batches from a dataset, in an order that is a function of the seed and the epoch."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -47,6 +48,14 @@ class Loader:
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Set which epoch comes next, and how many of its images to skip."""
         self.order.epoch, self.order.start = epoch, start
+
+    def first_batch(self) -> dict[str, Any]:
+        """The batch that a training starts with, read here and now."""
+        keys = islice(iter(self.order), self.opt.batch_size)
+        result, _ = stack([self.workers.samples[key] for key in keys])
+        if result.failure is not None:
+            raise result.failure
+        return result.value or {}
 
     def close(self) -> None:
         """End the workers."""

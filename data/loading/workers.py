@@ -35,7 +35,8 @@ class Workers:
 
     def __init__(self, samples: Dataset, order: Sampler, workers: int, timeout: float, **how: Any):
         self.samples, self.order = samples, order
-        self.workers = min(workers, os.cpu_count() or 1)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers = min(workers, cores)
         self.timeout = timeout
         self.how = how                                         # other arguments of the DataLoader
         self.while_waiting: Callable[[], None] = lambda: None  # called every few seconds; may raise

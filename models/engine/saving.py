@@ -1,5 +1,6 @@
 """The files of a run: networks, the state that a resume reads, and when they are saved."""
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -63,7 +64,10 @@ def write_networks(model: nn.Module, tag: str | int) -> None:
 def read_networks(model: nn.Module, tag: str | int) -> None:
     """Read `<tag>_net_<name>.pth` for each network, or in a test with --ema the average."""
     averages = not model.isTrain and model.opt.ema
-    for name, net in networks(model).items():
+    wanted = networks(model)
+    if not model.isTrain and model.model_names:  # a plugin that lists them needs no others to translate
+        wanted = {name: net for name, net in wanted.items() if name in model.model_names}
+    for name, net in wanted.items():
         path = network_file(model.save_dir, tag, name + AVERAGE if averages and is_averaged(name) else name)
         load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
         other = not averages and not model.isTrain and network_file(model.save_dir, tag, name + AVERAGE).exists()
@@ -153,6 +157,8 @@ def resume(model: nn.Module) -> None:
     if tag != "latest" or not from_main(path.exists):
         model.load_networks(tag)
         reason = f"{path} does not exist" if tag == "latest" else f"'{tag}' was asked for"
+        if from_main(path.exists):
+            go_back(model, path)
         tell(f"only the networks are restored ({reason}): optimizers start afresh, at epoch {opt.epoch_count}")
         return
     state = restore_state(model)
@@ -164,6 +170,17 @@ def resume(model: nn.Module) -> None:
     model._engine.progress, model._engine.saved_schedulers = progress, state["schedulers"]
     restore_schedulers(model)
     tell(f"resumed from {path}: epoch {progress['epoch']}, after {progress['iters']} of its images")
+
+
+def go_back(model: nn.Module, path: Path) -> None:
+    """Keep what is known about the best checkpoint, and say which numbered ones will be overwritten."""
+    with contextlib.suppress(UsageError, LookupError, TypeError, AttributeError):  # a damaged state says nothing
+        model._engine.best = dict(from_main(lambda: checkpoint.load(path))["progress"]["best"])
+    later = sorted(int(match[1]) for file in path.parent.glob("*_net_*.pth")
+                   if (match := re.match(r"(\d+)_net_", file.name)) and int(match[1]) >= model.opt.epoch_count)
+    if later:
+        notice("later", f"the checkpoints of later epochs ({', '.join(map(str, dict.fromkeys(later)))}) will be "
+                        f"overwritten; another --name with --init_from keeps them")
 
 
 def restore_schedulers(model: nn.Module) -> None:

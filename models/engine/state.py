@@ -36,6 +36,7 @@ class EngineState:
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
     average: WeightAverage | None = None             # with --ema
     progress: dict[str, Any] = field(default_factory=dict)               # of the run that was resumed
+    best: dict[str, Any] = field(default_factory=dict)                   # checkpoint, of a run that goes back
     saved_schedulers: list[dict[str, Any]] = field(default_factory=list)
 
     def begin(self, part: MicroBatch) -> None:

@@ -31,7 +31,8 @@ class Figure(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}], n = {self.n}"
+        interval = f" [{self.low:.4g}, {self.high:.4g}]" if self.n > 1 else ""
+        return f"{self.value:.4g}{interval}, n = {self.n}"
 
 
 def choose(names: Sequence[str], weights: str | None) -> list[Metric]:
