@@ -63,11 +63,10 @@ class Passes:
         unused = self.options.is_train and not first.continue_train
         recorded = {} if unused else self.record.get("options", {})
         for key in ("plugin_dir", "model", "dataset_mode"):
-            word = recorded.get(key)
-            place = str(word).partition(":")[0] if key != "plugin_dir" else str(word)
-            if not word or (key != "plugin_dir" and ":" not in str(word)) or getattr(first, key) in (word, place):
-                continue
-            if (key == "plugin_dir" and first.plugin_dir) or is_trusted(place):
+            word = recorded.get(key) or ""
+            module = word.partition(":")[0] if ":" in word else ""  # package.module:Class; other names are in the tree
+            place, named = (word, first.plugin_dir) if key == "plugin_dir" else (module, getattr(first, key) == word)
+            if not place or named or is_trusted(place):
                 continue
             told = (f"run {first.name} was trained with code in {place}, which you have not trained with before; "
                     f"--{key} {word} runs it")

@@ -1,5 +1,6 @@
 """Several runs on one page."""
 
+import json
 import re
 from pathlib import Path
 
@@ -65,3 +66,15 @@ def test_an_unknown_run_is_named(strips):
     run_train("--model", "pix2pix", "--dataroot", strips, "--name", "one")
     with pytest.raises(UsageError, match="no recorded run called 'two' in ./checkpoints; there are: one"):
         main(["one", "two"])
+
+
+@pytest.mark.parametrize("file", ["../../../../secret.png", "/etc/hostname", "a/../../../x.png"])
+def test_a_list_of_pictures_leads_nowhere_else(strips, file):
+    Path("secret.png").write_bytes(b"secret")
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    run_test("--dataroot", f"{strips}/test")
+    listed = Path("results/experiment_name/test_latest/images.json")
+    listed.write_text(json.dumps({"0": {"fake": [file, file]}}))
+    with pytest.raises(UsageError, match=r"leads out of"):
+        main(["experiment_name"])
+    assert not list(Path("comparison").rglob("*secret*"))

@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, TINY, equal, model_file, picture, run_on, run_test, run_train, train_options, weights, write
 
 import train
+from data import create_dataset
 from data.check import main as check
 from data.image_folder import ImageFolder, default_loader
 from models import create_model, get_option_setter
@@ -360,3 +361,12 @@ def test_networks_that_need_the_first_batch(strips):
     assert equal(whole, weights(run_on("--n_epochs", "2")))
     assert "optimizer_F" in torch.load(RUN / "latest_state.pth", weights_only=True)["optimizers"]
     assert run_test("--model", "late", "--dataroot", strips) == 0
+
+
+def test_fewer_cores_than_data_workers_are_our_own_decision(strips, monkeypatch, recwarn):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    loader = create_dataset(train_options("--model", "pix2pix", "--dataroot", strips, "--num_threads", "4"))
+    assert loader.workers.workers == 1
+    assert len(list(loader)) == 3
+    loader.close()
+    assert not [warning for warning in recwarn if "DataLoader" in str(warning.message)]
