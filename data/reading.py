@@ -59,15 +59,20 @@ def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
         raise
     except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
         raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
-    holes = np.zeros(array.shape, bool) if array.dtype != np.float32 else ~np.isfinite(array)
-    for value in (nodata, how.nodata):
-        if value is not None:
-            holes |= array == np.asarray(value, np.float32 if array.dtype == np.float32 else np.float64)
+    values = [value for value in (how.nodata, nodata) if value is not None]
+    holes = _holes(array, values)
     if channels is not None and array.shape[2] != channels:
         array = _with_channels(array, channels, path)
-        holes = np.repeat(holes.any(2, keepdims=True), channels, axis=2)
-    value = next((value for value in (how.nodata, nodata) if value is not None), float("nan"))
-    return Pixels(array, holes, value) if holes.any() else Pixels(array, None, None)
+        holes = holes if holes is None else np.repeat(holes.any(2, keepdims=True), channels, axis=2)
+    return Pixels(array, holes, None if holes is None else (*values, float("nan"))[0])
+
+
+def _holes(array: np.ndarray, values: list[float]) -> np.ndarray | None:
+    """Where pixels are not finite or have one of these values; None if nowhere."""
+    found = [~np.isfinite(array)] if array.dtype == np.float32 else []
+    exact = np.float32 if array.dtype == np.float32 else np.float64
+    found += [array == exact(value) for value in values]
+    return np.logical_or.reduce(found) if any(holes.any() for holes in found) else None
 
 
 def _read(path: str, channels: int | None, how: Reading) -> tuple[np.ndarray, float | None]:
