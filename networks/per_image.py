@@ -50,8 +50,11 @@ class PerImage(TorchFunctionMode):
         if function in (F.dropout, F.dropout2d) and kwargs["training"]:
             x, p = args[0], kwargs["p"]
             return self._dropout(x, p, x.shape[1:] if function is F.dropout else (x.shape[1], 1, 1))
-        if function == Tensor.add_ and id(args[0]) in self.counters:
-            return args[0]  # batch norm counts its batches
+        if id(args[0] if args else None) in self.counters:  # batch norm counts its batches, and may divide by them
+            if function == Tensor.add_:
+                return args[0]
+            if function == Tensor.__float__:
+                return max(1.0, function(*args))
         return function(*args, **kwargs)
 
     def _dropout(self, x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:

@@ -198,3 +198,12 @@ def test_saturated_outputs_have_a_gradient_in_bf16():
     accelerate(net, Choices(torch.device("cpu"), torch.bfloat16))
     net(torch.full((1, 1, 1, 1), 4.0)).sum().backward()
     assert net[0].bias.grad.item() == pytest.approx(slope, rel=0.01)
+
+
+def test_batch_norm_with_a_cumulative_average_translates_before_it_was_trained():
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, momentum=None))
+    x = torch.rand(2, 3, 8, 8)
+    with torch.no_grad(), translating(net, [1, 2], torch.device("cpu")):
+        both = net(x)
+        torch.testing.assert_close(both[:1], net(x[:1]))
+    assert net[1].num_batches_tracked == 0
