@@ -36,6 +36,10 @@ class AlignedDataset(BaseDataset):
         return {"A": self.to_tensor("A", image_A, geometry, path_A),
                 "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B}
 
+    def source_part(self, array: np.ndarray) -> np.ndarray:
+        half = array.shape[1] // 2
+        return array if not self.strips else array[:, :half] if self.source == "A" else array[:, half:]
+
     def read_pair(self, path_A: str, path_B: str) -> list[np.ndarray]:
         """Both images (H, W, C), resized; raises ImageError if they are no pair."""
         image_A = self.read("A", path_A)

@@ -173,8 +173,13 @@ class BaseDataset(Dataset, ABC):
         _, holes, value = read_pixels(path, self.channels[self.source], self.how)
         if holes is None or value is None:
             return None
-        spots: Any = holes.any(2, keepdims=True).astype(np.uint8)
+        whole: Any = holes.any(2, keepdims=True).astype(np.uint8)
+        spots = self.source_part(whole)
         return self.geometry(spots, path)(spots, Image.Resampling.NEAREST)[:, :, 0] > 0, value
+
+    def source_part(self, array: np.ndarray) -> np.ndarray:
+        """The part of a file (H, W, C) that is the source: all of it, unless files hold pairs."""
+        return array
 
     def geometry(self, image: np.ndarray, path: str) -> Geometry:
         """Draw resize, crop and flip for an (H, W, C) image and its partner."""

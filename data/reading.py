@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from data.tiff import read_tiff
+from data.tiff import missing, read_tiff
 from util.errors import ImageError, is_away, one_line
 from util.images import open_picture
 from util.notices import notice
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow has it
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PLAIN = {"1": "L", "L": "L", "La": "LA", "LA": "LA", "RGBa": "RGBA", "RGBA": "RGBA", "PA": "RGBA"}  # others are RGB
 
 
@@ -54,43 +54,53 @@ def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
             raise ImageError(path, "is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is raised
-            array, nodata = _read(path, channels, how)
+            array, holes, value = _read(path, channels, how)
+            array = _as_picture(array)
     except ImageError:
         raise
     except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
         raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
-    values = [value for value in (how.nodata, nodata) if value is not None]
-    holes = _holes(array, values)
     if channels is not None and array.shape[2] != channels:
         array = _with_channels(array, channels, path)
-        holes = holes if holes is None else np.repeat(holes.any(2, keepdims=True), channels, axis=2)
-    return Pixels(array, holes, None if holes is None else (*values, float("nan"))[0])
+    if holes is None:
+        return Pixels(array, None, None)
+    holes = holes[:, :, None] if holes.ndim == 2 else holes
+    if holes.shape != array.shape:
+        holes = np.repeat(holes.any(2, keepdims=True), array.shape[2], axis=2)
+    return Pixels(array, holes, float("nan") if value is None else value)
 
 
-def _holes(array: np.ndarray, values: list[float]) -> np.ndarray | None:
-    """Where pixels are not finite or have one of these values; None if nowhere."""
-    found = [~np.isfinite(array)] if array.dtype == np.float32 else []
-    exact = np.float32 if array.dtype == np.float32 else np.float64
-    found += [array == exact(value) for value in values]
-    return np.logical_or.reduce(found) if any(holes.any() for holes in found) else None
+Read = tuple[np.ndarray, np.ndarray | None, float | None]  # pixels, where there is no data, the value that says so
 
 
-def _read(path: str, channels: int | None, how: Reading) -> tuple[np.ndarray, float | None]:
+def _read(path: str, channels: int | None, how: Reading) -> Read:
     with open(path, "rb") as file:  # the first bytes are more reliable than the name
         head = file.read(64)
+        head += file.read(2 ** 20) if head[:2] in (b"P3", b"P5", b"P6") else b""  # whose comments may be long
     if head.startswith(b"\x93NUMPY"):
-        return _as_picture(_from_numpy(path, how)), None
-    nodata = None
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        array, nodata = read_tiff(path, channels, how.limit)
-        if array is not None:
-            return _as_picture(array), nodata
+        array = _from_numpy(path, how)
+        return array, missing(array, [] if how.nodata is None else [how.nodata]), how.nodata
+    is_tiff = head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    if is_tiff:
+        samples, holes, value = read_tiff(path, channels, how.limit, how.nodata)
+        if samples is not None:
+            return samples, holes, value
     if _is_deep_colour(head):
         raise ImageError(path, "has colours of 16 bits, which Pillow cuts to 8; save it as .tif or .npy")
     if head[4:8] == b"ftyp" and path.lower().endswith((".heic", ".heif")):
         import pillow_heif
 
         pillow_heif.register_heif_opener()
+    try:
+        return _by_pillow(path, channels, how, head)
+    except UnidentifiedImageError:
+        if not is_tiff:
+            raise
+        samples, holes, value = read_tiff(path, channels, how.limit, how.nodata, by_pillow=False)
+        return np.asarray(samples), holes, value
+
+
+def _by_pillow(path: str, channels: int | None, how: Reading, head: bytes) -> Read:
     image: Any
     with open_picture(path) as image:
         if image.width * image.height > how.megapixels * 1e6:
@@ -98,7 +108,11 @@ def _read(path: str, channels: int | None, how: Reading) -> tuple[np.ndarray, fl
         if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "AVIF"):
             notice("frames", f"{path} is an animation of {image.n_frames} frames, of which the first is read (further "
                              f"ones too)")
-        return _from_pillow(ImageOps.exif_transpose(image), image.format, channels, path, how), nodata
+        array, own = _from_pillow(ImageOps.exif_transpose(image), image.format, channels, path, how)
+    if head.startswith(b"P5") and array.dtype == np.uint16:  # Pillow stretches it to 65535
+        array = np.rint(array * (int(_fields(head)[3]) / 65535)).astype(np.uint16)
+        own = array
+    return array, missing(own, [] if how.nodata is None else [how.nodata]), how.nodata
 
 
 def _from_numpy(path: str, how: Reading) -> np.ndarray:
@@ -113,8 +127,13 @@ def _is_deep_colour(head: bytes) -> bool:
     """A 16-bit colour PNG or PPM, of which Pillow silently keeps 8 bits."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return len(head) > 25 and head[24] == 16 and head[25] != 0
-    fields = re.sub(rb"#[^\n]*\n", b" ", head).split()
+    fields = _fields(head)
     return fields[:1] in ([b"P6"], [b"P3"]) and len(fields) > 3 and fields[3].isdigit() and int(fields[3]) > 255
+
+
+def _fields(head: bytes) -> list[bytes]:
+    """The words at the start of a PPM or PGM: its kind, width, height and greatest value."""
+    return re.sub(rb"#[^\n]*\n", b" ", head).split(maxsplit=4)[:4] if head[:1] == b"P" else []
 
 
 def _as_picture(array: np.ndarray) -> np.ndarray:
@@ -131,27 +150,32 @@ def _as_picture(array: np.ndarray) -> np.ndarray:
 
 
 def _from_pillow(image: Image.Image, file_format: str | None, channels: int | None, path: str,
-                 how: Reading) -> np.ndarray:
+                 how: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels with the channels asked for, if Pillow can convert them, and as they are in the file."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and file_format in ("PNG", "PPM")):
-        return _as_picture(np.asarray(image).astype(np.uint16))
+        array = np.asarray(image).astype(np.uint16)
+        return array, array
     if mode in ("I", "F"):
-        return _as_picture(np.asarray(image, dtype=np.float32))
+        array = np.asarray(image)
+        return array.astype(np.float32), array
     transparent = "transparency" in image.info
     plain = "RGBA" if transparent and (mode == "P" or channels == 4) else PLAIN.get(mode, "RGB")
     if not how.keep_profile:
         image = _in_srgb(image, path)
     image = image.convert(plain) if image.mode != plain else image  # a palette, CMYK, YCbCr, Lab
+    own = np.asarray(image)
+    own = own[:, :, :-1] if plain in ("LA", "RGBA") else own  # no data is not said by the alpha channel
     target = plain if channels is None else MODES.get(channels, plain)
     if channels is None and plain == "LA":
         target = "L"
     if plain == "L" and target == "RGB":
-        return _as_picture(np.asarray(image))  # with a notice, when it gets three channels
+        return own, own  # with a notice, when it gets three channels
     if mode not in ("L", "RGB", target):
         notice(f"mode {mode}", f"{path} is a {mode} image and is read as {target} (further ones too)")
     elif target == "RGBA" and plain != "RGBA":
         notice("opaque", f"{path} has no alpha channel and is read as opaque (further ones too)")
-    return _as_picture(np.asarray(image.convert(target)))
+    return np.asarray(image.convert(target)), own
 
 
 def _in_srgb(image: Image.Image, path: str) -> Image.Image:

@@ -1,6 +1,7 @@
 """Read TIFF: what its structure says, never what its numbers look like."""
 
 import contextlib
+import logging
 from typing import Any
 
 import numpy as np
@@ -10,33 +11,58 @@ from util.images import open_picture
 from util.notices import notice
 
 GREY, RGB, PALETTE, CMYK, YCBCR, LAB = (0, 1), 2, 3, 5, 6, 8  # photometric interpretations; 0: white is zero
+LOSSLESS = ((np.uint8, 8), (np.uint16, 16), (np.float32, 32))  # grey that Pillow keeps
 AXES = {"T": "time", "Z": "depth"}
 ORIENTATION, NODATA = 274, 42113                              # tags; the second is GDAL's
 
 
-def read_tiff(path: str, channels: int | None, limit: int) -> tuple[np.ndarray | None, float | None]:
-    """(H, W) or (H, W, C), and the value that means no data, None without one.
+def read_tiff(path: str, channels: int | None, limit: int, nodata: float | None,
+              by_pillow: bool = True) -> tuple[np.ndarray | None, np.ndarray | None, float | None]:
+    """(H, W) or (H, W, C); where it has no data, None if nowhere; and the value that says so.
 
-    There are no pixels for a picture of up to 8 bits, which Pillow reads in every colour space. Raises ImageError for
-    what can't be read, or has more than `limit` bytes.
+    That is `nodata` or the value of GDAL's tag. There are no pixels for a picture of up to 8 bits, which Pillow reads
+    in every colour space, unless data may be missing, or Pillow is not to read it. Raises ImageError for what can't be
+    read, or has more than `limit` bytes.
     """
     import tifffile
 
+    logging.getLogger("tifffile").addFilter(_silent)  # what matters is raised
     with tifffile.TiffFile(path) as file:
         page: Any = file.pages[0]
-        series = file.series[0]
-        nodata = None
+        values = [] if nodata is None else [nodata]
         with contextlib.suppress(KeyError, ValueError, TypeError):
-            nodata = float(str(page.tags[NODATA].value).strip("\0 "))
-        planes = _planes(series, path)
+            values.append(float(str(page.tags[NODATA].value).strip("\0 ")))
+        planes = _planes(file.series[0], path)
         size = len(planes) * page.size * page.dtype.itemsize if page.dtype else 0
         if size > limit:
             raise ImageError(path, f"holds {size / 2 ** 20:.0f} MiB, more than --max_megapixels allows")
-        if _is_picture(page, channels, len(planes)):
-            return None, nodata
-        array = _in_colour(_decoded(path, file, planes), page, path)
+        picture = by_pillow and _is_picture(page, channels, len(planes))
+        if picture and not (values and page.bitspersample == 8 and page.photometric in (*GREY, RGB, PALETTE)):
+            return None, None, None
+        try:
+            samples = _decoded(path, file, planes)
+        except ImageError:
+            if picture:
+                return None, None, None
+            raise
         orientation = int(page.tags[ORIENTATION].value) if ORIENTATION in page.tags else 1
-    return _oriented(array, orientation), nodata
+        array, holes = _oriented(_in_colour(samples, page, path), orientation), missing(samples, values)
+    return array, None if holes is None else _oriented(holes, orientation), (*values, None)[0]
+
+
+def missing(samples: np.ndarray, values: list[float]) -> np.ndarray | None:
+    """Where samples, as they are in the file, are not finite or have one of these values; None if nowhere."""
+    found = [~np.isfinite(samples)] if samples.dtype.kind == "f" else []
+    for value in values:
+        if samples.dtype.kind == "f":
+            found.append(samples == samples.dtype.type(value))
+        elif float(value).is_integer():
+            found.append(samples == int(value))
+    return np.logical_or.reduce(found) if any(holes.any() for holes in found) else None
+
+
+def _silent(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _planes(series: Any, path: str) -> list[int]:
@@ -63,7 +89,8 @@ def _is_picture(page: Any, channels: int | None, planes: int) -> bool:
         return False
     if page.photometric in GREY:
         return samples == 1 or (samples == 2 and alpha and channels != 2)
-    return page.photometric != RGB or samples == 3 or (samples == 4 and (alpha or channels in (1, 3)))
+    fourth = samples == 4 and (alpha or (channels in (1, 3) and page.planarconfig == 1))
+    return page.photometric != RGB or samples == 3 or fourth
 
 
 def _decoded(path: str, file: Any, planes: list[int]) -> np.ndarray:
@@ -74,13 +101,16 @@ def _decoded(path: str, file: Any, planes: list[int]) -> np.ndarray:
             array = file.asarray(key=planes if len(planes) > 1 else planes[0], series=0)
         else:  # one page stands for all, which are stored one after the other
             array = series.asarray().reshape(-1, *page.shape)[planes].squeeze(0 if len(planes) == 1 else ())
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
+    except (ValueError, ImportError) as error:
+        if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
-        if page.samplesperpixel > 1 or page.dtype not in (np.uint8, np.uint16, np.float32):
-            raise ImageError(path, f"is compressed with {page.compression.name} and needs an extra: pip install -e "
-                                   f'".[codecs]"') from error
-        array = np.stack([_frame(path, number) for number in planes]).squeeze(0 if len(planes) == 1 else ())
+        try:
+            if page.samplesperpixel > 1 or (page.dtype, page.bitspersample) not in LOSSLESS:
+                raise ValueError("Pillow would lose depth")
+            array = np.stack([_frame(path, number) for number in planes]).squeeze(0 if len(planes) == 1 else ())
+        except Exception:
+            raise ImageError(path, f"is compressed with {page.compression.name} ({page.bitspersample} bits) and needs "
+                                   f'an extra: pip install -e ".[codecs]"') from error
     first = array.ndim == 3 and (len(planes) > 1 or page.axes == "SYX")
     return np.moveaxis(array, 0, -1) if first else array
 

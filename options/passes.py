@@ -94,6 +94,7 @@ class Passes:
         self.parser = dataset.modify_commandline_options(self.parser, is_train) or self.parser
         if first.suffix:
             self.record = read_record(first.checkpoints_dir, run_name(self.so_far()))
+            self.refuse_foreign_code(first)
         if not {"-h", "--help"} & set(self.argv):
             added = {action.dest for action in self.parser._actions} - base
             self.values.update(self.options.from_record(self.so_far(), self.record, added))

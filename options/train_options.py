@@ -14,7 +14,8 @@ from util.metrics import find_metrics
 from util.types import fraction, natural, not_negative, positive
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
-                 "device", "gpu_ids", "init_from", "display_server"}  # a received run may not say where pictures go
+                 "device", "gpu_ids", "init_from", "epoch_count",
+                 "display_server"}  # a received run may not say where pictures go
 
 
 class TrainOptions(BaseOptions):

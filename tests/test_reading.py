@@ -19,6 +19,7 @@ from data.image_folder import list_images
 from data.reading import Reading, read_image, read_pixels
 from util import notices
 from util.errors import ImageError, UsageError
+from util.images import save_exact
 
 RGB = np.asarray(Image.fromarray(picture(6, 5)).resize((60, 48), Image.Resampling.BICUBIC))
 GREY = RGB[:, :, 0]
@@ -332,3 +333,79 @@ def test_sixteen_bits_of_grey_say_that_they_become_three_channels(capsys):
         satellite(f"d/train{domain}/0.tif", (GREY.repeat(2, 0).repeat(2, 1)).astype(np.uint16) * 10)
     create_dataset(train_options("--model", "pix2pix", "--dataroot", "d"))
     assert "is grey and gets three equal channels" in capsys.readouterr().err
+
+
+# Found by attack.
+
+@pytest.mark.parametrize("value", [float(np.finfo(np.float32).min), -2147483648.0, 16777215.0, -9999.125, 1e-20])
+def test_the_tag_of_a_result_says_its_value_exactly(value):
+    array = np.full((4, 5, 1), 3, np.float32)
+    array[1, 2] = value
+    save_exact(array, "x.tif", value)
+    found = read_pixels("x.tif", 1, Reading())
+    assert np.argwhere(found.holes[:, :, 0]).tolist() == [[1, 2]]
+    assert np.float32(found.nodata) == np.float32(value)
+
+
+def test_missing_data_is_missing_in_the_results_of_strips():
+    array = np.linspace(0, 900, 64 * 128).reshape(64, 128).astype(np.float32)
+    array[:4, :64] = -9999
+    array[:9, 64:] = -9999
+    for phase in ("train", "test"):
+        satellite(f"d/{phase}/0.tif", array, "-9999")
+    run_train("--model", "pix2pix", "--dataroot", "d", "--input_nc", "1", "--output_nc", "1")
+    assert run_test("--model", "pix2pix", "--dataroot", "d", "--preprocess", "none") == 0
+    found = read_pixels("results/experiment_name/test_latest/images/0_fake_B.tif", 1, Reading()).holes
+    assert found[:4].all()
+    assert not found[4:].any()
+
+
+def test_two_channels_are_grey_and_alpha_or_nothing():
+    Image.fromarray(RGB).save("x.png")
+    Image.fromarray(GREY).save("y.png")
+    Image.fromarray(RGB).convert("LA").save("z.png")
+    for name in ("x.png", "y.png"):
+        with pytest.raises(ImageError, match="channels where 2 are expected"):
+            read_image(name, 2)
+    assert read_image("z.png", 2).shape == (48, 60, 2)
+
+
+def test_missing_data_is_known_by_what_is_in_the_file():
+    """Not by what conversion makes of it: a palette's index, white that is zero, luminance, alpha, float32."""
+    index = np.array([[0, 1], [2, 3]], np.uint8)
+    table = np.zeros((3, 256), np.uint16)
+    table[:, :4] = [[9 * 257, 0, 0, 255 * 257]] * 3
+    grey = np.array([[0, 5], [6, 7]], np.uint16)
+    tag = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite("palette.tif", index, photometric="palette", colormap=table, extratags=tag, metadata=None)
+    tifffile.imwrite("white.tif", grey, photometric="miniswhite", extratags=tag, metadata=None)
+    for name, channels in (("palette.tif", 3), ("white.tif", 1)):
+        found = read_pixels(name, channels, Reading())
+        assert np.argwhere(found.holes.any(2)).tolist() == [[0, 0]]
+    colours = np.array([[[7, 7, 7], [7, 8, 9]], [[0, 9, 15], [8, 8, 8]]], np.uint8)  # luminance 7 twice
+    tifffile.imwrite("rgb.tif", colours, photometric="rgb", extratags=[(42113, "s", 0, "0", True)], metadata=None)
+    assert np.argwhere(read_pixels("rgb.tif", 1, Reading()).holes[:, :, 0]).tolist() == [[1, 0]]
+    whole = np.array([[2147483647, 2147483646], [2147483640, 0]], np.int32)
+    tifffile.imwrite("whole.tif", whole, extratags=[(42113, "s", 0, "2147483647", True)], metadata=None)
+    assert np.argwhere(read_pixels("whole.tif", 1, Reading()).holes[:, :, 0]).tolist() == [[0, 0]]
+    Image.fromarray(colours).save("x.png")
+    assert read_pixels("x.png", 4, Reading(nodata=255)).holes is None
+
+
+def test_headers_of_ppm_with_comments_and_other_scales():
+    body = np.arange(1000, 1004, dtype=">u2").tobytes()
+    Path("x.ppm").write_bytes(b"P6\n# " + b"c" * 5000 + b"\n2 1\n65535\n" + bytes(12))
+    with pytest.raises(ImageError, match="has colours of 16 bits"):
+        read_image("x.ppm", 3)
+    for top in (4095, 1023, 65535):
+        Path("x.pgm").write_bytes(b"P5\n# " + b"c" * 5000 + f"\n2 2\n{top}\n".encode() + body)
+        assert read_image("x.pgm", 1).ravel().tolist() == [1000, 1001, 1002, 1003]
+
+
+def test_a_fourth_plane_is_infrared(capfd):
+    planes = np.moveaxis(np.concatenate([RGB, GREY[:, :, None]], axis=2), 2, 0)
+    tag = [(42113, "s", 0, repr(float(np.finfo(np.float64).min)), True)]  # which no 8-bit image holds
+    tifffile.imwrite("x.tif", planes, photometric="rgb", planarconfig="separate", extrasamples=[0], extratags=tag)
+    np.testing.assert_array_equal(read_image("x.tif", 4)[:, :, 3], GREY)
+    np.testing.assert_array_equal(read_image("x.tif", 3), RGB)
+    assert "GDAL_NODATA" not in capfd.readouterr().err

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_train, train_options
+from conftest import run_test, run_train, train_options
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fuzz import fuzz
 
 from models import create_model
 from models.engine import saving
+from models.engine.fit import check_state
 from options.passes import read_config
 from options.record import read_record
 from options.test_options import TestOptions
@@ -21,7 +22,9 @@ from util import notices
 from util.checkpoint import clean_state_dict
 from util.compare import read_pictures
 from util.errors import UsageError
+from util.metrics.report import read_figures
 from util.run_files import PICTURES, RECORD
+from util.sinks.log_file import parse
 
 ODD = st.sampled_from([None, True, -1, 0, 2 ** 70, 1.5, float("nan"), "", "x", "../..", "-1", [], {}, [[]], {"a": {}},
                        ["x", 1], {1: 2}])
@@ -179,3 +182,73 @@ def test_a_state_of_a_newer_version_does_not_fit(strips):
     torch.save(state, path)
     with pytest.raises(UsageError, match="does not fit this model"):
         run_train("--continue_train", "--name", "experiment_name", "--n_epochs", "2")
+
+
+LOOP: dict = {}
+LOOP["state_dict"] = LOOP
+
+
+@pytest.mark.parametrize("value", [
+    torch.zeros(4).to_sparse(), torch.zeros(2, device="meta"), torch.zeros(1).expand(10 ** 13),
+    torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)])
+def test_tensors_that_are_not_all_there(value):
+    for state in ({"a": value}, LOOP):
+        with pytest.raises(UsageError, match="is not the state_dict of one network"):
+            clean_state_dict(state)
+
+
+def test_weights_of_another_kind_do_not_fit():
+    net = torch.nn.Linear(2, 1)
+    for dtype in (torch.complex64, torch.bool):
+        with pytest.raises(UsageError, match="does not fit the network"):
+            saving.load_network(net, {key: value.to(dtype) for key, value in net.state_dict().items()}, "x")
+
+
+@pytest.mark.parametrize(("key", "value"), [("averaged", -5), ("averaged", "7"), ("metric", "x"), ("metric", None)])
+def test_numbers_of_a_state(key, value):
+    model, state = small_run()
+    state[key] = value
+    with pytest.raises(ValueError, match="its metric or average is no number"):
+        check_state(model, state, Path("x"))
+
+
+def test_schedulers_of_a_state(strips):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--lr_policy", "plateau")
+    path = Path("checkpoints/experiment_name/latest_state.pth")
+    state = torch.load(path, weights_only=True)
+    for key in ("threshold", "last_epoch", "patience", "mode", "threshold_mode", "best"):
+        bent_state = copy.deepcopy(state)
+        bent_state["schedulers"][0][key] = [1]
+        torch.save(bent_state, path)
+        with pytest.raises(UsageError, match=f"does not fit this model .a scheduler's {key} is list"):
+            run_train("--continue_train", "--name", "experiment_name", "--n_epochs", "2")
+
+
+@pytest.mark.parametrize("line", ['"learning_rate": "x"', f'"learning_rate": {"9" * 400}', '"note": 3'])
+def test_lines_of_a_log_that_are_no_points(line):
+    assert parse('{"epoch": 1, "iters": 1, "losses": {}, ' + line + "}") is None
+    assert parse('{"epoch": 1, "iters": 1, "losses": {}, "learning_rate": 0.1, "note": "x"}') is not None
+
+
+@pytest.mark.parametrize("content", [{"a": {"fake": ["\0", "x"]}}, {"a": {"fake": ["\ud800.png", "x"]}}, {"a": None}])
+def test_a_list_of_an_earlier_test_ends_no_test(strips, content, capsys):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    folder = Path("results/experiment_name/test_latest")
+    folder.mkdir(parents=True)
+    (folder / PICTURES).write_text(json.dumps(content))
+    assert run_test("--dataroot", f"{strips}/test") == 0
+    assert (folder / "index.html").exists()
+    assert "notice: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("figure", [{"value": "x"}, {"low": None}, {"n": []}])
+def test_figures_that_are_no_numbers(figure):
+    content = {"figures": {"fake_B/l1": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 3, **figure}}}
+    Path("metrics.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"metrics.json is damaged \(a figure is no number\)"):
+        read_figures(".")
+
+
+def test_numbers_that_no_network_has():
+    with pytest.raises(UsageError, match="is not a whole number from 1"):
+        train_options("--model", "pix2pix", "--dataroot", "x", "--ngf", str(10 ** 30))

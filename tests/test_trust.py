@@ -101,3 +101,44 @@ def test_recorded_networks_set_no_option_but_their_own(strips, monkeypatch):
     opt = TestOptions().parse(["--name", "experiment_name", "--dataroot", strips])
     assert (opt.results_dir, opt.plugin_dir, opt.metric_weights) == ("./results/", None, None)
     assert (opt.ngf, opt.netG) == (2, "unet_64")
+
+
+def test_a_suffix_hides_no_code(strips, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(".")
+    Path("evil_module.py").write_text(EVIL)
+    run_train("--model", "pix2pix", "--dataroot", strips, "--name", "a_x")
+    path = Path("checkpoints/a_x/train_opt.json")
+    record = json.loads(path.read_text())
+    record["options"]["dataset_mode"] = "evil_module:Evil"
+    path.write_text(json.dumps(record))
+    argv = ["--name", "a", "--suffix", "x", "--model", "pix2pix", "--dataroot", str(strips)]
+    with pytest.raises(UsageError, match="--dataset_mode evil_module:Evil runs it"):
+        TrainOptions().parse([*argv, "--continue_train"])
+    assert TestOptions().parse(argv).dataset_mode == "aligned"
+    assert not Path("stolen").exists()
+
+
+def test_another_file_of_a_trusted_name_is_not_trusted(strips, monkeypatch):
+    folder("one", lab=PLUGIN.format("My"))
+    monkeypatch.syspath_prepend("one")
+    run_train("--model", "lab:MyModel", "--dataset_mode", "aligned", "--dataroot", strips)
+    words = ["--name", "experiment_name", "--continue_train"]
+    assert TrainOptions().parse(words).model == "lab:MyModel"
+    folder("two", lab=EVIL + PLUGIN.format("My"))
+    monkeypatch.syspath_prepend("two")
+    with pytest.raises(UsageError, match="which you have not trained with before"):
+        TrainOptions().parse(words)
+    assert not Path("stolen").exists()
+
+
+@pytest.mark.parametrize("name", [".lock", "loss_log.txt", "web"])
+def test_links_in_a_received_run_are_not_followed(strips, name):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    place = Path("mine")
+    place.mkdir() if name == "web" else place.write_text("precious\n")
+    here = RUN / name
+    here.unlink(missing_ok=True) if name != "web" else here.rename("elsewhere")
+    here.symlink_to(place.resolve())
+    with pytest.raises(UsageError, match=f"{name} is a link, and training would write where it leads; remove it"):
+        run_on("--n_epochs", "2")
+    assert not list(place.iterdir()) if name == "web" else place.read_text() == "precious\n"

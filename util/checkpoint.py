@@ -57,6 +57,12 @@ def _present(folder: Path) -> str:
             + (f"; an earlier run is --name {folder.name}/{moved[-1]}" if moved else ""))
 
 
+def _is_plain(value: torch.Tensor) -> bool:
+    """Whether the numbers of a tensor are all there: it is not sparse, quantized, expanded, or without data."""
+    return (value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+            and value.numel() * value.element_size() <= value.untyped_storage().nbytes())
+
+
 def clean_state_dict(state: Any, path: str | Path = "checkpoint",
                      wanted: Collection[str] | None = None) -> dict[str, torch.Tensor]:
     """The state_dict of a network without the remains of other tools, unless it has the `wanted` keys.
@@ -66,11 +72,11 @@ def clean_state_dict(state: Any, path: str | Path = "checkpoint",
     and for weights that are not finite.
     """
     fits = isinstance(state, dict) and wanted is not None and state.keys() == set(wanted)
-    while not fits and isinstance(state, dict) and (
-            inner := [state[key] for key in AROUND if isinstance(state.get(key), dict)]):
-        state = inner[0]
+    for _ in range(3):  # as deep as tools wrap it
+        if not fits and isinstance(state, dict):
+            state = next((state[key] for key in AROUND if isinstance(state.get(key), dict)), state)
     if not isinstance(state, dict) or not (state or fits) or not all(
-            isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
+            isinstance(key, str) and torch.is_tensor(value) and _is_plain(value) for key, value in state.items()):
         raise UsageError(f"{path} is not the state_dict of one network")
     for key, value in state.items():
         if value.is_floating_point() and not value.isfinite().all():

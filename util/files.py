@@ -57,6 +57,11 @@ def inside(folder: str | Path, name: str, what: str) -> Path:
     """`folder/name`; raises UsageError if that is not below the folder."""
     folder = Path(folder)
     path = folder / name
+    try:
+        os.fsencode(path)
+        path.resolve()
+    except ValueError as error:  # a null byte, or half a character
+        raise UsageError(f"{what} {name!r} is no name of a file") from error
     if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():
         raise UsageError(f"{what} '{name}' leads out of {folder}; use a plain name")
     return path

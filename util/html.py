@@ -82,7 +82,7 @@ class HTML:
     def save(self) -> None:
         """Replace the page on disk."""
         with atomic(self.web_dir / "index.html") as file:
-            file.write(self.doc.render())
+            file.write(self.doc.render().encode("utf-8", "replace").decode("utf-8"))  # names may be odd
 
 
 # Curves, as SVG.

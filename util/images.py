@@ -145,7 +145,7 @@ def save_exact(array: np.ndarray, path: str | Path, nodata: float | None = None)
         else:
             import tifffile
 
-            tags = [] if nodata is None else [(42113, "s", 0, f"{nodata:g}", True)]
+            tags = [] if nodata is None else [(42113, "s", 0, repr(float(nodata)).removesuffix(".0"), True)]
             if array.shape[2] == 1:
                 tifffile.imwrite(file, array[:, :, 0], photometric="minisblack", extratags=tags)
             else:

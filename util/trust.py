@@ -26,11 +26,21 @@ def trust(place: str) -> None:
 def is_trusted(place: str) -> bool:
     """Whether this user has trained with the code of a place; a notice names files that have changed since."""
     known = read_user_file(TRUSTED).get(place)
-    if not isinstance(known, dict):
+    if not isinstance(known, dict) or not (os.path.isdir(place) or _file_of(place) in known):
         return False
     for changed in _changed(known):
         notice(f"changed {changed}", f"{changed} has changed since this user last trained with it")
     return True
+
+
+def _file_of(module: str) -> str:
+    """The file that a module would be imported from, without importing its packages; empty if there is none."""
+    below = Path(*module.split("."))
+    for folder in sys.path:
+        for file in (Path(folder) / below.with_suffix(".py"), Path(folder) / below / "__init__.py"):
+            if file.is_file():
+                return str(file.resolve())
+    return ""
 
 
 def _changed(digests: dict[str, Any]) -> Iterable[str]:

@@ -24,8 +24,8 @@ def _sides(word: str) -> int | tuple[int, ...]:
     return sides[0] if len(set(sides)) == 1 and len(sides) < 3 else sides
 
 
-positive = described("a whole number from 1", int, lambda n: n >= 1)
-natural = described("a whole number from 0", int, lambda n: n >= 0)
+positive = described("a whole number from 1", int, lambda n: 1 <= n < 2 ** 31)
+natural = described("a whole number from 0", int, lambda n: 0 <= n < 2 ** 31)
 seed = described("a whole number from 0 to 4294967295", int, lambda n: 0 <= n < 2 ** 32)  # all generators take it
 not_negative = described("a finite number from 0", float, lambda x: 0 <= x < math.inf)
 not_nan = described("a number", float, lambda x: not math.isnan(x))

@@ -22,7 +22,9 @@ def matching(net: nn.Module, state: Any, path: str | Path) -> dict[str, Tensor]:
     state = checkpoint.clean_state_dict(state, path, wanted.keys())
     later = [key for key in wanted if key not in state and key.endswith("num_batches_tracked")]  # than PyTorch 0.4
     others = [key for key in {**wanted, **state} if key not in later and (
-        key not in wanted or key not in state or wanted[key].shape != state[key].shape)]
+        key not in wanted or key not in state or wanted[key].shape != state[key].shape
+        or wanted[key].is_complex() != state[key].is_complex() or (
+            wanted[key].is_floating_point() and state[key].dtype == torch.bool))]
     if others:
         reasons = differences(state, getattr(net, "arguments", {}))
         hint = f"it was trained with {', '.join(reasons)}" if reasons else (
@@ -48,10 +50,17 @@ def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:
                 raise ValueError(f"optimizer {name} lacks the state of parameter {index}")
             wanted = {key: torch.zeros(()) if key == "step" else parameter for key in tensors}
             fits(wanted, tensors, f"optimizer {name}")
+    check_rest(model, state)
+
+
+def check_rest(model: nn.Module, state: dict[str, Any]) -> None:
+    """The same for image pools, random states, progress, schedulers and numbers."""
     for own in [state, *state.get("other_processes", ())]:
         for key in pools(model):
-            if not all(torch.is_tensor(x) and x.dim() == 3 and x.is_floating_point() for x in own["pools"][key]):
-                raise ValueError(f"{key} holds no images")
+            channels = {getattr(model.opt, "input_nc", 0), getattr(model.opt, "output_nc", 0)}
+            if not all(torch.is_tensor(x) and x.dim() == 3 and x.is_floating_point() and x.shape[0] in channels
+                       for x in own["pools"][key]):
+                raise ValueError(f"{key} holds no images of this model")
         before = random_states()
         try:
             restore_random_states(own["random"])
@@ -63,11 +72,23 @@ def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:
         raise ValueError("its progress is no count of images")
     progress.means.read()
     for scheduler, saved in zip(model.schedulers, state["schedulers"], strict=False):
-        rates = saved.get("_last_lr", [])
-        if not all(isinstance(rate, (int, float)) for rate in rates) or len(rates) not in (
-                0, len(scheduler.optimizer.param_groups)):
-            raise ValueError("a scheduler has other rates")
-    float(state["metric"]), int(state.get("averaged", 0))
+        current = scheduler.state_dict()
+        for key in current.keys() & saved.keys():
+            if not same_kind(current[key], saved[key]):
+                raise ValueError(f"a scheduler's {key} is {type(saved[key]).__name__}")
+    if not (isinstance(state["metric"], (int, float)) and isinstance(averaged := state.get("averaged", 0), int)
+            and averaged >= 0):
+        raise ValueError("its metric or average is no number")
+
+
+def same_kind(one: Any, other: Any) -> bool:
+    """Whether two plain values are both numbers, words, or lists of as many of the same kind."""
+    for kind in (bool, str, type(None)):
+        if isinstance(one, kind) or isinstance(other, kind):
+            return isinstance(one, kind) and isinstance(other, kind)
+    if isinstance(one, (list, tuple)):
+        return isinstance(other, (list, tuple)) and len(one) == len(other) and all(map(same_kind, one, other))
+    return isinstance(one, (int, float)) == isinstance(other, (int, float))
 
 
 def fits(wanted: dict[str, Tensor], found: dict[str, Tensor], name: str) -> None:

@@ -14,6 +14,9 @@ from util.errors import Stopped, UsageError
 from util.notices import notice, say
 from util.run_files import LOCK
 
+# In a run's folder, what is written in place; other files are replaced, also if they are links.
+WRITTEN = (LOCK, "loss_log.txt", "loss_log.jsonl", "web", "web/images", "tensorboard", "stalled.txt")
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -33,6 +36,9 @@ class RunLock:
 
     def __enter__(self) -> "RunLock":
         self.folder.mkdir(parents=True, exist_ok=True)
+        for name in WRITTEN:
+            if (self.folder / name).is_symlink():
+                raise UsageError(f"{self.folder / name} is a link, and training would write where it leads; remove it")
         self._file = open(self.folder / LOCK, "a+", encoding="utf-8")
         self._file.seek(0)
         owner = _described(self._file.read())

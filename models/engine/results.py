@@ -22,7 +22,7 @@ from util.html import HTML
 from util.images import ValueRange, is_image_file, save_exact, save_image, stretched, tensor2im
 from util.metrics.report import table, write_metrics
 from util.metrics.scores import Scores
-from util.notices import Bar, say, tell
+from util.notices import Bar, notice, say, tell
 from util.run_files import PICTURES, checkpoint_tag
 
 Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
@@ -85,10 +85,17 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
 
 def remove_older(folder: Path, rows: dict[str, Row]) -> None:
     """Remove the pictures of an earlier test that are not among these; its list may not lead out of the folder."""
-    old = read_json(folder / PICTURES, dict, "remove it and its folder images")
+    def listed(images: dict) -> dict[str, Path]:
+        return {str(file): inside(folder / "images", str(file), PICTURES)
+                for row in images.values() for files in row.values() for file in files}
+
     kept = {file for row in rows.values() for files in row.values() for file in files}
-    for file in {str(file) for row in old.values() for files in dict(row).values() for file in files} - kept:
-        inside(folder / "images", file, PICTURES).unlink(missing_ok=True)
+    try:
+        for file, path in read_json(folder / PICTURES, listed, "pictures of an earlier test stay").items():
+            if file not in kept:
+                path.unlink(missing_ok=True)
+    except (UsageError, OSError) as error:
+        notice("older", one_line(error))
 
 
 def natural(name: str) -> list[str | int]:

@@ -57,8 +57,6 @@ class Training:
     def run(self) -> None:
         """Train to the end of the last epoch."""
         with self.signals, self.guard, self.watch, process_wide_state(self.model):
-            if self.opt.continue_train and not self.model._engine.progress:  # networks only: outdate the old state
-                self.saver.attempt()
             try:
                 while self.progress.epoch <= self.last:
                     self.epoch()
@@ -105,6 +103,8 @@ class Training:
         self.bar.update(sum(everyone))
         if not self.stepped:
             self.begin()
+            if self.opt.continue_train and not self.model._engine.progress:  # networks only: outdate the old state
+                self.saver.attempt()
         self.in_step, self.stepped = False, True
 
     def train_on(self, batch: dict[str, Any]) -> None:

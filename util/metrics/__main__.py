@@ -15,11 +15,13 @@ from data.reading import read_image
 from util.cli import OneLineParser, run
 from util.device import pick_device
 from util.errors import ImageError, UsageError
+from util.files import inside, read_json
 from util.images import ValueRange
 from util.metrics.report import write_metrics
 from util.metrics.scores import Scores, choose, describe
 from util.notices import tell
 from util.plugins import use_plugin_dir
+from util.run_files import PICTURES
 from util.types import words
 
 SPANS = {"uint8": "0:255", "uint16": "0:65535"}
@@ -42,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
         Path(opt.output).mkdir(parents=True, exist_ok=True)
     use_plugin_dir(opt.plugin_dir, "util.metrics")
     scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
-    outputs, truths = (by_stem(folder, list_images(folder)) for folder in (opt.outputs, opt.truths))
+    outputs = translations_of(Path(opt.outputs)) or by_stem(opt.outputs, list_images(opt.outputs))
+    truths = by_stem(opt.truths, list_images(opt.truths))
     compare(scores, outputs, truths, opt.range)
     figures = scores.figures()
     if not figures and scores.failed:
@@ -60,6 +63,16 @@ def main(argv: Sequence[str]) -> int:
     if opt.output:
         write_metrics(opt.output, figures, scores.rows, outputs=opt.outputs, truths=opt.truths)
     return int(scores.incomplete())
+
+
+def translations_of(folder: Path) -> dict[str, str]:
+    """Image -> file of its only translation, if this is a folder that test.py has written; else empty."""
+    def exact(images: dict) -> dict[str, str]:
+        found = {name: [str(files[1]) for label, files in row.items() if label.startswith("fake")]
+                 for name, row in images.items()}
+        return {name: str(inside(folder, files[0], PICTURES)) for name, files in found.items() if len(files) == 1}
+
+    return read_json(folder.parent / PICTURES, exact, "test.py writes it again") if folder.name == "images" else {}
 
 
 def compare(scores: Scores, outputs: dict[str, str], truths: dict[str, str], limits: str) -> None:

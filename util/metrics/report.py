@@ -37,7 +37,10 @@ def remove_metrics(folder: str | Path) -> None:
 def read_figures(folder: str | Path) -> dict[str, Figure]:
     """The figures of a folder of results, empty without any; raises UsageError for a damaged file."""
     def figures(content: dict) -> dict[str, Figure]:
-        return {key: Figure(**figure) for key, figure in content["figures"].items()}
+        found = {key: Figure(**figure) for key, figure in content["figures"].items()}
+        if not all(isinstance(value, (int, float)) for figure in found.values() for value in figure):
+            raise TypeError("a figure is no number")
+        return found
 
     return read_json(Path(folder) / JSON, figures, "test.py --metrics writes it again")
 

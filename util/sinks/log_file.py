@@ -99,8 +99,10 @@ def parse(line: str) -> dict[str, Any] | None:
         return None
     if not isinstance(point, dict) or not {"epoch", "iters", "losses"} <= point.keys():
         return None
-    values = [point["epoch"], point["iters"], *_values(point["losses"]), *_values(point.get("metrics", {}))]
-    return point if all(isinstance(value, (int, float)) for value in values) else None
+    values = [point["epoch"], point["iters"], point.get("learning_rate", 0), *_values(point["losses"]),
+              *_values(point.get("metrics", {}))]
+    numbers = all(isinstance(value, float) or (isinstance(value, int) and abs(value) < 2 ** 63) for value in values)
+    return point if numbers and isinstance(point.get("note", ""), str) else None
 
 
 def _values(table: Any) -> list[Any]:
