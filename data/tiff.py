@@ -33,14 +33,15 @@ def read_tiff(path: str, channels: int | None, limit: int, nodata: float | None,
         with contextlib.suppress(KeyError, ValueError, TypeError):
             values.append(float(str(page.tags[NODATA].value).strip("\0 ")))
         planes = _planes(file.series[0], path)
-        size = len(planes) * page.size * page.dtype.itemsize if page.dtype else 0
+        whole = len(file.series[0].pages) <= max(planes)  # one page stands for all, which are stored one after another
+        size = file.series[0].nbytes if whole else len(planes) * page.size * page.dtype.itemsize if page.dtype else 0
         if size > limit:
             raise ImageError(path, f"holds {size / 2 ** 20:.0f} MiB, more than --max_megapixels allows")
         picture = by_pillow and _is_picture(page, channels, len(planes))
-        if picture and not (values and page.bitspersample == 8 and page.photometric in (*GREY, RGB, PALETTE)):
+        if picture and not (values and _is_raw(page)):
             return None, None, None
         try:
-            samples = _decoded(path, file, planes)
+            samples = _decoded(path, file, planes, whole)
         except ImageError:
             if picture:
                 return None, None, None
@@ -93,13 +94,20 @@ def _is_picture(page: Any, channels: int | None, planes: int) -> bool:
     return page.photometric != RGB or samples == 3 or fourth
 
 
-def _decoded(path: str, file: Any, planes: list[int]) -> np.ndarray:
+def _is_raw(page: Any) -> bool:
+    """Whether the samples of a picture are its colours, or indices of them, without a second layer to apply."""
+    premultiplied = page.extrasamples and page.extrasamples[0] == 1
+    return (page.bitspersample == 8 and page.samplesperpixel != 2 and page.photometric in (*GREY, RGB, PALETTE)
+            and not premultiplied)
+
+
+def _decoded(path: str, file: Any, planes: list[int], whole: bool) -> np.ndarray:
     """(H, W) or (H, W, C), pages last; by Pillow if tifffile lacks a library and nothing is lost by that."""
     page, series = file.pages[0], file.series[0]
     try:
-        if len(series.pages) > max(planes):
+        if not whole:
             array = file.asarray(key=planes if len(planes) > 1 else planes[0], series=0)
-        else:  # one page stands for all, which are stored one after the other
+        else:
             array = series.asarray().reshape(-1, *page.shape)[planes].squeeze(0 if len(planes) == 1 else ())
     except (ValueError, ImportError) as error:
         if "imagecodecs" not in str(error) and not isinstance(error, ImportError):

@@ -26,8 +26,8 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.
 
 
 def fuzz(cases):
-    """The same cases in each run, a quarter of them unless FUZZ=full; nothing kept."""
-    cases = cases if os.environ.get("FUZZ") == "full" else cases // 4
+    """The same cases in each run, an eighth of them unless FUZZ=full; nothing kept."""
+    cases = cases if os.environ.get("FUZZ") == "full" else cases // 8
     return settings(max_examples=cases, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
 
 

@@ -409,3 +409,12 @@ def test_a_fourth_plane_is_infrared(capfd):
     np.testing.assert_array_equal(read_image("x.tif", 4)[:, :, 3], GREY)
     np.testing.assert_array_equal(read_image("x.tif", 3), RGB)
     assert "GDAL_NODATA" not in capfd.readouterr().err
+
+
+def test_a_second_layer_is_applied_also_where_data_may_be_missing():
+    Image.fromarray(RGB).convert("LA").save("la.tif")
+    Image.fromarray(RGB).convert("LA").convert("PA").save("pa.tif")
+    how = Reading(nodata=999)
+    for name in ("la.tif", "pa.tif"):
+        np.testing.assert_array_equal(read_image(name, 3, how), read_image(name, 3))
+    np.testing.assert_array_equal(read_image("la.tif", 1, how), read_image("la.tif", 1))
