@@ -27,7 +27,8 @@ def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str
 
     A run that is continued with --plain, to debug it, keeps how fast it ran before.
     """
-    values = {key: _plain(value, opt.typed.get(key)) for key, value in sorted(vars(opt).items()) if key != "typed"}
+    values = {key: _plain(value, opt.typed.get(key)) for key, value in sorted(vars(opt).items())
+              if key not in ("typed", "trained_on")}
     values = {key: value for key, value in values.items() if value is not DEFAULT}
     if opt.plain and opt.continue_train:
         recorded = read_record(opt.checkpoints_dir, opt.name).get("options", {})

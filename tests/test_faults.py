@@ -3,7 +3,7 @@
 import faults
 import pytest
 
-TRIES = {"killed": 2}
+pytestmark = pytest.mark.xdist_group("faults")  # one lab for all
 
 
 @pytest.fixture(scope="module")
@@ -11,6 +11,6 @@ def lab(tmp_path_factory):
     return faults.Lab(tmp_path_factory.mktemp("lab"), seed=0)
 
 
-@pytest.mark.parametrize("name", [name for name in faults.FAULTS for _ in range(TRIES.get(name, 1))])
+@pytest.mark.parametrize("name", faults.FAULTS)
 def test_fault(lab, name):
     faults.FAULTS[name](lab)

@@ -252,3 +252,10 @@ def test_figures_that_are_no_numbers(figure):
 def test_numbers_that_no_network_has():
     with pytest.raises(UsageError, match="is not a whole number from 1"):
         train_options("--model", "pix2pix", "--dataroot", "x", "--ngf", str(10 ** 30))
+
+
+def test_an_optimizer_without_a_name(strips):
+    model, state = small_run()
+    state["optimizers"][7] = []
+    with pytest.raises(TypeError, match="its networks and optimizers have names"):
+        check_state(model, state, Path("x"))

@@ -38,6 +38,8 @@ def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:
 
     A fused optimizer would read memory that is not its own if its state had another shape.
     """
+    if not all(isinstance(key, str) for part in ("networks", "optimizers") for key in state[part]):
+        raise TypeError("its networks and optimizers have names")
     for name, net in networks(model).items():
         matching(net, state["networks"][name], path)
         if (average := model._engine.average) and name in average.names and state.get("averaged"):
