@@ -16,7 +16,7 @@ from data.image_folder import contents, list_images
 from data.loading.cache import PixelCache, key_of
 from data.loading.workers import reads
 from data.pillow_transform import get_params, get_transform
-from data.reading import Reading, read_pixels
+from data.reading import Pixels, Reading, read_pixels
 from data.transforms import Geometry, draw_geometry, resize, resized_size
 from util.errors import ImageError, UsageError
 from util.images import EIGHT_BIT, ValueRange
@@ -106,7 +106,7 @@ class BaseDataset(Dataset, ABC):
     def _first_depth(self, domain: str, paths: list[str]) -> str:
         for path in paths:
             try:
-                return str(read_pixels(path, self.channels[domain], self.how).array.dtype)
+                return str(self.pixels(domain, path).array.dtype)
             except ImageError:
                 continue  # reported when it is read
         return "uint8"
@@ -117,7 +117,7 @@ class BaseDataset(Dataset, ABC):
         found: list[np.ndarray] = []
         for path in paths:
             with contextlib.suppress(ImageError):  # reported when it is read
-                image, holes, _ = read_pixels(path, self.channels[domain], self.how)
+                image, holes, _ = self.pixels(domain, path)
                 values = image.reshape(-1) if holes is None else image[~holes]
                 if image.dtype == depth and values.size:
                     some = values[::-(-values.size // SAMPLED)]
@@ -152,10 +152,14 @@ class BaseDataset(Dataset, ABC):
             self.cache.put(key, arrays)
         return arrays
 
+    def pixels(self, domain: str, path: str) -> Pixels:
+        """A file with the domain's channels, in its own values, and where it has no data; raises ImageError."""
+        return read_pixels(path, self.channels[domain], self.how)
+
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""
         reads(path)
-        array, holes, _ = read_pixels(path, self.channels[domain], self.how)
+        array, holes, _ = self.pixels(domain, path)
         values = self.value_ranges[domain]
         if holes is not None:
             notice("no data", f"{path} has pixels without data; they become {values.low:g}, the lowest value of domain "
@@ -170,7 +174,7 @@ class BaseDataset(Dataset, ABC):
 
     def no_data(self, path: str) -> tuple[np.ndarray, float] | None:
         """Where an image, as a test sees it, has no data, (H, W), and the value that says so; None if nowhere."""
-        _, holes, value = read_pixels(path, self.channels[self.source], self.how)
+        _, holes, value = self.pixels(self.source, path)
         if holes is None or value is None:
             return None
         whole: Any = holes.any(2, keepdims=True).astype(np.uint8)

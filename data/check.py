@@ -19,6 +19,7 @@ from data.loading.order import EpochOrder
 from data.loading.workers import Workers, reads
 from data.reading import Reading, read_pixels
 from util.cli import OneLineParser, run
+from util.device import cores
 from util.errors import ImageError
 from util.images import open_picture
 from util.notices import tell
@@ -249,7 +250,7 @@ def main(argv: Sequence[str]) -> int:
     """Check a folder; returns 1 if something is wrong with it."""
     parser = OneLineParser(description=__doc__)
     parser.add_argument("dataroot", help="a data root as train.py takes it, or any folder of images")
-    parser.add_argument("--num_threads", type=natural, default=os.cpu_count(), help="processes that read")
+    parser.add_argument("--num_threads", type=natural, default=cores(), help="processes that read")
     parser.add_argument("--show", type=natural, default=20, help="files to list of each kind of problem; 0 lists all")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     opt = parser.parse_args(argv)
@@ -282,7 +283,6 @@ def report(survey: Survey, findings: dict[str, list[str]], show: int | None) -> 
         if any("partner" in kind for kind in findings):
             yield "for pix2pix each image needs one partner; without pairs:"
         yield f"python {shlex.join(survey.settings())}"
-
 
 
 if __name__ == "__main__":

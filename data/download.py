@@ -1,7 +1,6 @@
 """Fetch the public CycleGAN and pix2pix datasets and pretrained generators: python -m data.download NAME."""
 
 import argparse
-import hashlib
 import lzma
 import os
 import shutil
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from util.cli import OneLineParser, run
 from util.errors import UsageError, one_line, unknown
-from util.files import add_to_user_file, read_user_file
+from util.files import add_to_user_file, read_user_file, sha256_of
 from util.memory import GIB
 from util.notices import notice, tell
 from util.types import positive
@@ -117,7 +116,7 @@ def fetch(address: str, path: Path, sha256: str | None = None) -> None:
             break
     else:
         raise UsageError(f"{address} could not be fetched{problem}; the same command continues {part}")
-    found, name = _sha256(part), address.partition("://")[2]
+    found, name = sha256_of(part), address.partition("://")[2]
     earlier = read_user_file(HASHES).get(name)
     if (wanted := sha256 or earlier) and found != str(wanted).lower():
         part.unlink()
@@ -160,11 +159,6 @@ def _fetch_rest(address: str, part: Path) -> bool:
                 file.write(chunk)
                 bar.update(len(chunk))
     return total is None or part.stat().st_size == total
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_existing(target: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from util.errors import UsageError
-from util.images import IMG_EXTENSIONS, is_image_file
+from util.images import IMG_EXTENSIONS, is_image_file, open_picture
 from util.notices import notice
 
 __all__ = ["IMG_EXTENSIONS", "ImageFolder", "contents", "default_loader", "is_image_file", "list_images",
@@ -43,7 +43,7 @@ def files_below(dir: str) -> Iterator[str]:
 
 def default_loader(path: str) -> Image.Image:
     """An RGB image of Pillow, as dataset plugins of the reference open it."""
-    return Image.open(path).convert("RGB")
+    return open_picture(path).convert("RGB")
 
 
 class ImageFolder(Dataset):

@@ -29,6 +29,11 @@ class Reading:
     nodata: float | None = None   # a value that means no data, besides the one that a file names
 
     @property
+    def missing(self) -> list[float]:
+        """The value of --nodata, if there is one."""
+        return [] if self.nodata is None else [self.nodata]
+
+    @property
     def limit(self) -> int:
         """The largest size in bytes."""
         return int(self.megapixels * 4e6)
@@ -79,10 +84,10 @@ def _read(path: str, channels: int | None, how: Reading) -> Read:
         head += file.read(2 ** 20) if head[:2] in (b"P3", b"P5", b"P6") else b""  # whose comments may be long
     if head.startswith(b"\x93NUMPY"):
         array = _from_numpy(path, how)
-        return array, missing(array, [] if how.nodata is None else [how.nodata]), how.nodata
+        return array, missing(array, how.missing), how.nodata
     is_tiff = head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     if is_tiff:
-        samples, holes, value = read_tiff(path, channels, how.limit, how.nodata)
+        samples, holes, value = read_tiff(path, channels, how.limit, how.missing)
         if samples is not None:
             return samples, holes, value
     if _is_deep_colour(head):
@@ -96,7 +101,7 @@ def _read(path: str, channels: int | None, how: Reading) -> Read:
     except UnidentifiedImageError:
         if not is_tiff:
             raise
-        samples, holes, value = read_tiff(path, channels, how.limit, how.nodata, by_pillow=False)
+        samples, holes, value = read_tiff(path, channels, how.limit, how.missing, by_pillow=False)
         return np.asarray(samples), holes, value
 
 
@@ -112,7 +117,7 @@ def _by_pillow(path: str, channels: int | None, how: Reading, head: bytes) -> Re
     if head.startswith(b"P5") and array.dtype == np.uint16:  # Pillow stretches it to 65535
         array = np.rint(array * (int(_fields(head)[3]) / 65535)).astype(np.uint16)
         own = array
-    return array, missing(own, [] if how.nodata is None else [how.nodata]), how.nodata
+    return array, missing(own, how.missing), how.nodata
 
 
 def _from_numpy(path: str, how: Reading) -> np.ndarray:

@@ -16,11 +16,11 @@ AXES = {"T": "time", "Z": "depth"}
 ORIENTATION, NODATA = 274, 42113                              # tags; the second is GDAL's
 
 
-def read_tiff(path: str, channels: int | None, limit: int, nodata: float | None,
+def read_tiff(path: str, channels: int | None, limit: int, values: list[float],
               by_pillow: bool = True) -> tuple[np.ndarray | None, np.ndarray | None, float | None]:
     """(H, W) or (H, W, C); where it has no data, None if nowhere; and the value that says so.
 
-    That is `nodata` or the value of GDAL's tag. There are no pixels for a picture of up to 8 bits, which Pillow reads
+    That is one of `values`, or GDAL's tag. There are no pixels for a picture of up to 8 bits, which Pillow reads
     in every colour space, unless data may be missing, or Pillow is not to read it. Raises ImageError for what can't be
     read, or has more than `limit` bytes.
     """
@@ -29,9 +29,8 @@ def read_tiff(path: str, channels: int | None, limit: int, nodata: float | None,
     logging.getLogger("tifffile").addFilter(_silent)  # what matters is raised
     with tifffile.TiffFile(path) as file:
         page: Any = file.pages[0]
-        values = [] if nodata is None else [nodata]
         with contextlib.suppress(KeyError, ValueError, TypeError):
-            values.append(float(str(page.tags[NODATA].value).strip("\0 ")))
+            values = [*values, float(str(page.tags[NODATA].value).strip("\0 "))]
         planes = _planes(file.series[0], path)
         whole = len(file.series[0].pages) <= max(planes)  # one page stands for all, which are stored one after another
         size = file.series[0].nbytes if whole else len(planes) * page.size * page.dtype.itemsize if page.dtype else 0

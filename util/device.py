@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how many CPU cores there are."""
 
 import os
 
@@ -7,6 +7,11 @@ import torch
 from util import distributed
 from util.errors import UsageError
 from util.notices import notice
+
+
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(device: str, gpu_ids: str | None) -> tuple[list[int], torch.device]:

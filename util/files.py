@@ -1,5 +1,6 @@
 """Files that are complete or absent, and paths that stay where they belong."""
 
+import hashlib
 import json
 import os
 import re
@@ -46,6 +47,12 @@ def read_json(path: Path, parse: Callable[[Any], dict], remedy: str) -> dict:
         raise UsageError(f"{path} is damaged ({error}); {remedy}") from error
 
 
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def remove_unfinished(folder: str | Path) -> None:
     """Remove the unfinished files that a killed process left in a folder."""
     for path in Path(folder).glob("*.tmp"):
@@ -76,10 +83,9 @@ def user_file(name: str) -> Path:
 def read_user_file(name: str) -> dict[str, Any]:
     """The content of a JSON file of this user, empty without one, or if it is damaged."""
     try:
-        content = json.loads(user_file(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(user_file(name), dict, "")
+    except (UsageError, OSError, RuntimeError):  # RuntimeError: there is no home
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def add_to_user_file(name: str, key: str, value: Any) -> None:

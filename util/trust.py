@@ -1,13 +1,10 @@
 """Plugins that this user has trained with: a run from elsewhere names code too, which must not run unasked."""
 
-import hashlib
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from util.files import add_to_user_file, read_user_file
+from util.files import add_to_user_file, read_user_file, sha256_of
 from util.notices import notice
 
 TRUSTED = "trusted_plugins.json"
@@ -18,7 +15,7 @@ def trust(place: str) -> None:
     modules = list(sys.modules.values()) if os.path.isdir(place) else [sys.modules.get(place)]
     files = {Path(file).resolve() for module in modules if (file := getattr(module, "__file__", None))}
     own = [file for file in files if file.is_file() and (file.is_relative_to(place) or not os.path.isdir(place))]
-    digests = {str(file): _digest(file) for file in own}
+    digests = {str(file): sha256_of(file) for file in own}
     if digests and read_user_file(TRUSTED).get(place) != digests:
         add_to_user_file(TRUSTED, place, digests)
 
@@ -28,8 +25,9 @@ def is_trusted(place: str) -> bool:
     known = read_user_file(TRUSTED).get(place)
     if not isinstance(known, dict) or not (os.path.isdir(place) or _file_of(place) in known):
         return False
-    for changed in _changed(known):
-        notice(f"changed {changed}", f"{changed} has changed since this user last trained with it")
+    for file, digest in known.items():
+        if os.path.isfile(file) and sha256_of(file) != digest:
+            notice(f"changed {file}", f"{file} has changed since this user last trained with it")
     return True
 
 
@@ -41,11 +39,3 @@ def _file_of(module: str) -> str:
             if file.is_file():
                 return str(file.resolve())
     return ""
-
-
-def _changed(digests: dict[str, Any]) -> Iterable[str]:
-    return [file for file, digest in digests.items() if os.path.isfile(file) and _digest(file) != digest]
-
-
-def _digest(file: str | Path) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from util.device import cores
 from util.errors import ImageError, UsageError
 from util.notices import say
 from util.stall import Watchdog
@@ -35,8 +36,7 @@ class Workers:
 
     def __init__(self, samples: Dataset, order: Sampler, workers: int, timeout: float, **how: Any):
         self.samples, self.order = samples, order
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = min(workers, cores)
+        self.workers = min(workers, cores())
         self.timeout = timeout
         self.how = how                                         # other arguments of the DataLoader
         self.while_waiting: Callable[[], None] = lambda: None  # called every few seconds; may raise

@@ -57,9 +57,9 @@ def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:
 
 def check_rest(model: nn.Module, state: dict[str, Any]) -> None:
     """The same for image pools, random states, progress, schedulers and numbers."""
+    channels = {getattr(model.opt, "input_nc", 0), getattr(model.opt, "output_nc", 0)}
     for own in [state, *state.get("other_processes", ())]:
         for key in pools(model):
-            channels = {getattr(model.opt, "input_nc", 0), getattr(model.opt, "output_nc", 0)}
             if not all(torch.is_tensor(x) and x.dim() == 3 and x.is_floating_point() and x.shape[0] in channels
                        for x in own["pools"][key]):
                 raise ValueError(f"{key} holds no images of this model")

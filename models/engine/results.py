@@ -15,6 +15,7 @@ import torch
 
 from models.base_model import BaseModel
 from models.engine.validation import add_translations, follow, translated, values_of
+from util.device import cores
 from util.distributed import is_main, world_size
 from util.errors import ImageError, UsageError, one_line
 from util.files import inside, read_json
@@ -63,7 +64,7 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
     rows: dict[str, Row] = {}
     naming = ResultNames(opt, loader.dataset.roots)
     writing: deque[Future[dict[str, Row]]] = deque()
-    writers = os.cpu_count() or 1
+    writers = cores()
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)  # by the outermost autocast, until it ends
     with weights_stay_cast, ThreadPoolExecutor(writers) as pool, Bar(total=len(loader), unit="img",
                                                                      disable=None if is_main() else True) as bar:

@@ -1,6 +1,5 @@
 """The loop of a training: epochs of steps, and what happens between two steps."""
 
-import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from models.engine.interrupts import Signals, report_stall
 from models.engine.state import MicroBatch, learning_rate, losses, mean_losses, networks, pools
 from models.engine.step import Guard, own_steps_refused
 from models.engine.validation import Validation, best_of, feed, follow, pictures
+from util.device import cores
 from util.distributed import all_max, from_main, is_main, rank, share, world_size
 from util.errors import Stopped, UsageError
 from util.notices import notice, say, tell
@@ -292,8 +292,8 @@ def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[
 def faster_data(opt) -> str:
     """What makes data arrive faster."""
     advice = []
-    if opt.num_threads < (os.cpu_count() or 1):
-        advice.append(f"--num_threads {os.cpu_count()} reads with all cores")
+    if opt.num_threads < cores():
+        advice.append(f"--num_threads {cores()} reads with all cores")
     if opt.cache == "off":
         advice.append("--cache ram or disk decodes each image once")
     return ", ".join([*advice, "smaller files on a local disk help (stored at --load_size)"])
