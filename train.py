@@ -129,8 +129,7 @@ def finished(opt: Namespace, progress: Progress, last: int) -> str:
 
 
 def begin(opt: Namespace, model: BaseModel) -> None:
-    """Move the files of an earlier run aside, and record this one: after the first step, so a failed start is harmless.
-    """
+    """Move the files of an earlier run aside and record this one; called after the first step, when it can train."""
     tell(f"memory after the first step: {peak()}")
     for part in ("", "web", "web/images"):
         remove_unfinished(Path(model.save_dir) / part)

@@ -153,7 +153,7 @@ class BaseDataset(Dataset, ABC):
         return arrays
 
     def pixels(self, domain: str, path: str) -> Pixels:
-        """A file with the domain's channels, in its own values, and where it has no data; raises ImageError."""
+        """A file with the domain's channels, its values unchanged, and its missing data; raises ImageError."""
         return read_pixels(path, self.channels[domain], self.how)
 
     def read(self, domain: str, path: str) -> np.ndarray:
@@ -173,7 +173,7 @@ class BaseDataset(Dataset, ABC):
         return array
 
     def no_data(self, path: str) -> tuple[np.ndarray, float] | None:
-        """Where an image, as a test sees it, has no data, (H, W), and the value that says so; None if nowhere."""
+        """The mask (H, W) of missing data after test geometry, and the value that marks it; None if none is missing."""
         _, holes, value = self.pixels(self.source, path)
         if holes is None or value is None:
             return None
@@ -182,7 +182,7 @@ class BaseDataset(Dataset, ABC):
         return self.geometry(spots, path)(spots, Image.Resampling.NEAREST)[:, :, 0] > 0, value
 
     def source_part(self, array: np.ndarray) -> np.ndarray:
-        """The part of a file (H, W, C) that is the source: all of it, unless files hold pairs."""
+        """The source image in an array of a file (H, W, C): all of it, unless the file holds a pair."""
         return array
 
     def geometry(self, image: np.ndarray, path: str) -> Geometry:

@@ -65,7 +65,7 @@ def examine(path: str) -> Facts:
 
 
 def suspect(values: np.ndarray) -> float | None:
-    """A customary value for no data that lies further from all others than these do from each other."""
+    """A common nodata value that is further from all other values than their whole span; None without one."""
     for value in SUSPECTS if values.dtype != np.uint8 else ():
         others = values[values != value].astype(np.float64)
         if 0 < others.size < values.size and np.abs(others - value).min() > np.ptp(others) > 0:

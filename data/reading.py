@@ -40,7 +40,7 @@ class Reading:
 
 
 class Pixels(NamedTuple):
-    """An image, where it has no data, and the value that says so; None if it has data everywhere."""
+    """An image, the mask of its missing data and the value that marks it; both None if nothing is missing."""
 
     array: np.ndarray            # (H, W, C)
     holes: np.ndarray | None     # (H, W, C) of bool
@@ -53,7 +53,7 @@ def read_image(path: str, channels: int | None, how: Reading = Reading()) -> np.
 
 
 def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
-    """The same, with the pixels that have no data: NaN and infinity, the value of GDAL's tag, and `how.nodata`."""
+    """The same with the mask of missing data: NaN, infinity, the value of GDAL's tag, and `how.nodata`."""
     try:
         if os.path.getsize(path) == 0:
             raise ImageError(path, "is empty (0 bytes)")
@@ -75,7 +75,7 @@ def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
     return Pixels(array, holes, float("nan") if value is None else value)
 
 
-Read = tuple[np.ndarray, np.ndarray | None, float | None]  # pixels, where there is no data, the value that says so
+Read = tuple[np.ndarray, np.ndarray | None, float | None]  # pixels, mask of missing data, value that marks it
 
 
 def _read(path: str, channels: int | None, how: Reading) -> Read:
@@ -156,7 +156,7 @@ def _as_picture(array: np.ndarray) -> np.ndarray:
 
 def _from_pillow(image: Image.Image, file_format: str | None, channels: int | None, path: str,
                  how: Reading) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels with the channels asked for, if Pillow can convert them, and as they are in the file."""
+    """The pixels, converted to `channels` where Pillow can, and before that conversion, without alpha."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and file_format in ("PNG", "PPM")):
         array = np.asarray(image).astype(np.uint16)
@@ -170,7 +170,7 @@ def _from_pillow(image: Image.Image, file_format: str | None, channels: int | No
         image = _in_srgb(image, path)
     image = image.convert(plain) if image.mode != plain else image  # a palette, CMYK, YCbCr, Lab
     own = np.asarray(image)
-    own = own[:, :, :-1] if plain in ("LA", "RGBA") else own  # no data is not said by the alpha channel
+    own = own[:, :, :-1] if plain in ("LA", "RGBA") else own  # alpha does not mark missing data
     target = plain if channels is None else MODES.get(channels, plain)
     if channels is None and plain == "LA":
         target = "L"

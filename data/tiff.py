@@ -1,4 +1,4 @@
-"""Read TIFF: what its structure says, never what its numbers look like."""
+"""Read TIFF by its structure: tags, pages and axes, never by guessing from sizes."""
 
 import contextlib
 import logging
@@ -18,11 +18,11 @@ ORIENTATION, NODATA = 274, 42113                              # tags; the second
 
 def read_tiff(path: str, channels: int | None, limit: int, values: list[float],
               by_pillow: bool = True) -> tuple[np.ndarray | None, np.ndarray | None, float | None]:
-    """(H, W) or (H, W, C); where it has no data, None if nowhere; and the value that says so.
+    """Pixels (H, W) or (H, W, C), the mask of missing data (None if there is none), and the value that marks it.
 
-    That is one of `values`, or GDAL's tag. There are no pixels for a picture of up to 8 bits, which Pillow reads
-    in every colour space, unless data may be missing, or Pillow is not to read it. Raises ImageError for what can't be
-    read, or has more than `limit` bytes.
+    That value is in `values` or in GDAL's tag. The pixels are None for a picture of up to 8 bits per sample, which the
+    caller reads with Pillow, unless a value marks missing data or `by_pillow` is off. Raises ImageError if the file
+    can't be read or has more than `limit` bytes.
     """
     import tifffile
 
@@ -51,7 +51,7 @@ def read_tiff(path: str, channels: int | None, limit: int, values: list[float],
 
 
 def missing(samples: np.ndarray, values: list[float]) -> np.ndarray | None:
-    """Where samples, as they are in the file, are not finite or have one of these values; None if nowhere."""
+    """Mask of raw samples that are not finite or equal one of these values; None if there are none."""
     found = [~np.isfinite(samples)] if samples.dtype.kind == "f" else []
     for value in values:
         if samples.dtype.kind == "f":
@@ -66,10 +66,10 @@ def _silent(record: logging.LogRecord) -> bool:
 
 
 def _planes(series: Any, path: str) -> list[int]:
-    """The pages that are the channels of the image, or the only one.
+    """The numbers of the pages to read: one per channel, or the first.
 
-    Pages of grey are channels if the file calls them so, or does not say what they are. Of time, depth, and pages in
-    colour, the first is read.
+    Grey pages are channels if the file labels them so or does not label them. Of a stack in time or depth, and of
+    colour pages, only the first is read.
     """
     lead = [(axis, length) for axis, length in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
     grey = "S" not in series.axes and series.pages[0].photometric in GREY
@@ -83,7 +83,7 @@ def _planes(series: Any, path: str) -> list[int]:
 
 
 def _is_picture(page: Any, channels: int | None, planes: int) -> bool:
-    """Whether Pillow reads a page as it is meant: 8 bits or fewer, in a colour space or grey, with an alpha channel."""
+    """Whether Pillow decodes a page correctly: at most 8 bits per sample, and a fourth sample declared as alpha."""
     bits, samples, alpha = page.bitspersample, page.samplesperpixel, bool(page.extrasamples and page.extrasamples[0])
     if bits > 8 or page.sampleformat != 1 or planes > 1:
         return False
@@ -94,14 +94,14 @@ def _is_picture(page: Any, channels: int | None, planes: int) -> bool:
 
 
 def _is_raw(page: Any) -> bool:
-    """Whether the samples of a picture are its colours, or indices of them, without a second layer to apply."""
+    """Whether raw samples can stand for the picture: colours or palette indices, no alpha to apply."""
     premultiplied = page.extrasamples and page.extrasamples[0] == 1
     return (page.bitspersample == 8 and page.samplesperpixel != 2 and page.photometric in (*GREY, RGB, PALETTE)
             and not premultiplied)
 
 
 def _decoded(path: str, file: Any, planes: list[int], whole: bool) -> np.ndarray:
-    """(H, W) or (H, W, C), pages last; by Pillow if tifffile lacks a library and nothing is lost by that."""
+    """Raw samples (H, W) or (H, W, C); decoded by Pillow if tifffile lacks a codec and Pillow keeps the depth."""
     page, series = file.pages[0], file.series[0]
     try:
         if not whole:
@@ -123,7 +123,7 @@ def _decoded(path: str, file: Any, planes: list[int], whole: bool) -> np.ndarray
 
 
 def _frame(path: str, number: int) -> np.ndarray:
-    """One page of grey, (H, W), by Pillow, undoing what it does about white that is zero: `_in_colour` does it."""
+    """One grey page (H, W), decoded by Pillow, without its inversion of white-is-zero, which `_in_colour` does."""
     image: Any
     with open_picture(path) as image:
         image.seek(number)
@@ -133,7 +133,7 @@ def _frame(path: str, number: int) -> np.ndarray:
 
 
 def _in_colour(array: np.ndarray, page: Any, path: str) -> np.ndarray:
-    """Grey with black as zero, RGB, or samples without a colour space, as they are."""
+    """Raw samples as grey with black at zero, or as RGB; raises ImageError for other colour spaces."""
     if page.photometric == 0 and array.dtype.kind == "u":
         return np.asarray(2 ** page.bitspersample - 1, array.dtype) - array
     if page.photometric == PALETTE and page.samplesperpixel == 1:

@@ -15,7 +15,7 @@ from util.notices import notice
 from util.run_files import RECORD, checkpoint_tag, network_file, network_files, run_folder
 
 ARGUMENTS = ("input_nc", "output_nc", "ngf", "netG", "norm", "no_dropout")  # of a generator
-DEFAULT = object()  # of a value that the option has again by default
+DEFAULT = object()  # stands for an option's default, which is not recorded
 FAST: dict[str, tuple] = {  # what --plain turns off -> values that it agrees with
     "amp": ("auto", "off"), "compile": ("auto", "off"), "cuda_graph": ("auto", "off"),
     "checkpoint_activations": (False,), "without": ([],),
@@ -42,7 +42,7 @@ def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str
 
 
 def _plain(value: Any, typed: list[str] | None) -> Any:
-    """As JSON has it and the command line reads it: a value of a plugin's own type as it was typed, or not at all."""
+    """A value for JSON that the command line can parse; for other types, what was typed, else DEFAULT."""
     if isinstance(value, (bool, int, str, type(None))):
         return value
     if isinstance(value, (float, torch.device)):
@@ -60,7 +60,7 @@ def read_record(checkpoints_dir: str, name: str) -> dict[str, dict]:
 
 
 def checked(record: dict) -> dict[str, dict]:
-    """The parts of a record; raises TypeError unless they hold what a command line can say."""
+    """Validate the parts of a record; raises TypeError or ValueError for values that no command line can have."""
     options, networks = dict(record["options"]), {key: dict(value) for key, value in record["networks"].items()}
     for table in (options, *networks.values()):
         for key, value in table.items():

@@ -58,18 +58,18 @@ def _present(folder: Path) -> str:
 
 
 def _is_plain(value: torch.Tensor) -> bool:
-    """Whether the numbers of a tensor are all there: it is not sparse, quantized, expanded, or without data."""
+    """Whether a tensor stores all its values: not sparse, quantized, expanded, or on the meta device."""
     return (value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
             and value.numel() * value.element_size() <= value.untyped_storage().nbytes())
 
 
 def clean_state_dict(state: Any, path: str | Path = "checkpoint",
                      wanted: Collection[str] | None = None) -> dict[str, torch.Tensor]:
-    """The state_dict of a network without the remains of other tools, unless it has the `wanted` keys.
+    """Strip from a network's state_dict what other tools add, unless it already has the `wanted` keys.
 
-    These are a dictionary around it, prefixes of wrappers, and statistics of instance norm: since PyTorch 0.4 it keeps
-    none; older files hold `running_mean` without the `weight` that batch norm has. Raises UsageError for anything else,
-    and for weights that are not finite.
+    That is a dictionary around it, wrapper prefixes, and running statistics of instance norm, which PyTorch has not
+    kept since 0.4: `running_mean` without the `weight` that batch norm has. Raises UsageError for anything that is not
+    a state_dict, and for weights that are not finite.
     """
     fits = isinstance(state, dict) and wanted is not None and state.keys() == set(wanted)
     for _ in range(3):  # as deep as tools wrap it

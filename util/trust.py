@@ -1,4 +1,4 @@
-"""Plugins that this user has trained with: a run from elsewhere names code too, which must not run unasked."""
+"""Trusted plugins: code that a recorded run names is imported only if this user has trained with it before."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ TRUSTED = "trusted_plugins.json"
 
 
 def trust(place: str) -> None:
-    """Note what has been imported from a place, the path of a plugin folder or the name of a module."""
+    """Store the hashes of the files imported from a plugin folder, or of a module, given by name."""
     modules = list(sys.modules.values()) if os.path.isdir(place) else [sys.modules.get(place)]
     files = {Path(file).resolve() for module in modules if (file := getattr(module, "__file__", None))}
     own = [file for file in files if file.is_file() and (file.is_relative_to(place) or not os.path.isdir(place))]
@@ -21,7 +21,7 @@ def trust(place: str) -> None:
 
 
 def is_trusted(place: str) -> bool:
-    """Whether this user has trained with the code of a place; a notice names files that have changed since."""
+    """Whether this user has trained with a plugin folder or module; a notice names files that have changed since."""
     known = read_user_file(TRUSTED).get(place)
     if not isinstance(known, dict) or not (os.path.isdir(place) or _file_of(place) in known):
         return False
@@ -32,7 +32,7 @@ def is_trusted(place: str) -> bool:
 
 
 def _file_of(module: str) -> str:
-    """The file that a module would be imported from, without importing its packages; empty if there is none."""
+    """The file that a module would be imported from, found without importing anything; empty if there is none."""
     below = Path(*module.split("."))
     for folder in sys.path:
         for file in (Path(folder) / below.with_suffix(".py"), Path(folder) / below / "__init__.py"):

@@ -20,7 +20,7 @@ def matching(net: nn.Module, state: Any, path: str | Path) -> dict[str, Tensor]:
     """A state_dict that a network can load; raises UsageError that names the options behind a mismatch."""
     wanted = net.state_dict()
     state = checkpoint.clean_state_dict(state, path, wanted.keys())
-    later = [key for key in wanted if key not in state and key.endswith("num_batches_tracked")]  # than PyTorch 0.4
+    later = [key for key in wanted if key not in state and key.endswith("num_batches_tracked")]  # since PyTorch 0.4.1
     others = [key for key in {**wanted, **state} if key not in later and (
         key not in wanted or key not in state or wanted[key].shape != state[key].shape
         or wanted[key].is_complex() != state[key].is_complex() or (
@@ -34,9 +34,9 @@ def matching(net: nn.Module, state: Any, path: str | Path) -> dict[str, Tensor]:
 
 
 def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Raise an error unless a saved state fits the model in all its parts: before any of it is put in place.
+    """Raise an error unless every part of a saved state fits the model; nothing is loaded yet.
 
-    A fused optimizer would read memory that is not its own if its state had another shape.
+    A fused optimizer reads out of bounds if its state has another shape.
     """
     if not all(isinstance(key, str) for part in ("networks", "optimizers") for key in state[part]):
         raise TypeError("its networks and optimizers have names")
@@ -84,7 +84,7 @@ def check_rest(model: nn.Module, state: dict[str, Any]) -> None:
 
 
 def same_kind(one: Any, other: Any) -> bool:
-    """Whether two plain values are both numbers, words, or lists of as many of the same kind."""
+    """Whether two plain values have one type, int and float being one; lists also need equal lengths."""
     for kind in (bool, str, type(None)):
         if isinstance(one, kind) or isinstance(other, kind):
             return isinstance(one, kind) and isinstance(other, kind)
@@ -94,7 +94,7 @@ def same_kind(one: Any, other: Any) -> bool:
 
 
 def fits(wanted: dict[str, Tensor], found: dict[str, Tensor], name: str) -> None:
-    """Raise ValueError unless tensors have these keys, shapes, and floating types where those are."""
+    """Raise ValueError unless each wanted tensor is found with the same shape, and floating or not as wanted."""
     for key, tensor in wanted.items():
         if found[key].shape != tensor.shape or found[key].is_floating_point() != tensor.is_floating_point():
             raise ValueError(f"{name}: {key} is {tuple(found[key].shape)} of {found[key].dtype}, not "

@@ -85,7 +85,7 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
 
 
 def remove_older(folder: Path, rows: dict[str, Row]) -> None:
-    """Remove the pictures of an earlier test that are not among these; its list may not lead out of the folder."""
+    """Remove pictures that an earlier test listed and this one has not written; none outside the folder."""
     def listed(images: dict) -> dict[str, Path]:
         return {str(file): inside(folder / "images", str(file), PICTURES)
                 for row in images.values() for files in row.values() for file in files}
@@ -117,7 +117,7 @@ def results_folder(opt) -> Path:
 
 def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: dict[str, Any],
                 domains: dict[str, str], loader: Any) -> dict[str, Row]:
-    """Write every visual of every image of a batch, at the depth and range of its domain, with the input's nodata.
+    """Write every visual of every image of a batch, at the depth and range of its domain, keeping missing data.
 
     An image whose results can't be written is one of the loader's errors; a full disk ends the test.
     """
