@@ -1,5 +1,6 @@
 """When a run is saved, what is kept of it, and what an earlier run of its name becomes."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def test_pruning_leaves_all_else(tmp_path):
     names = ["2_net_G.pth", "10_net_G.pth", "9_net_G.pth", "9_net_D.pth", "latest_net_G.pth", "best_net_G.pth", "3.txt"]
     for name in names:
         (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))  # written at one moment, so that the number decides
     prune(tmp_path, 1)
     assert {path.name for path in tmp_path.iterdir()} == set(names) - {"2_net_G.pth", "9_net_G.pth", "9_net_D.pth"}
 
