@@ -257,5 +257,5 @@ def test_numbers_that_no_network_has():
 def test_an_optimizer_without_a_name(strips):
     model, state = small_run()
     state["optimizers"][7] = []
-    with pytest.raises(TypeError, match="its networks and optimizers have names"):
+    with pytest.raises(TypeError, match="a network or optimizer in it has no name"):
         check_state(model, state, Path("x"))

@@ -39,7 +39,7 @@ def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:
     A fused optimizer reads out of bounds if its state has another shape.
     """
     if not all(isinstance(key, str) for part in ("networks", "optimizers") for key in state[part]):
-        raise TypeError("its networks and optimizers have names")
+        raise TypeError("a network or optimizer in it has no name")
     for name, net in networks(model).items():
         matching(net, state["networks"][name], path)
         if (average := model._engine.average) and name in average.names and state.get("averaged"):
