@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import init
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -81,24 +80,51 @@ def together(net: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
 class AnySize(nn.Module, ABC):
     """Lets a generator accept every image size, though its layers need a multiple of `size_multiple`.
 
-    A subclass defines `translate`. The input is padded on the right and at the bottom (by reflection if it is large
-    enough, else by repeating the edge) and the output cropped to the input's size.
+    A subclass defines `translate`. The input is padded on the right and at the bottom, by reflection and, where that
+    runs out, by repeating the edge; the output is cropped to the input's size. Scripted, traced or exported, it takes
+    every size too.
     """
 
-    size_multiple = 1
-    smallest = 1                                                  # least side, a multiple of size_multiple
+    size_multiple: torch.jit.Final[int]
+    smallest: torch.jit.Final[int]
 
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]                              # x: (N, C, H, W)
-        right, below = (max(-size % self.size_multiple, self.smallest - size) for size in (width, height))
-        if not right and not below:
-            return self.translate(x)
-        mode = "reflect" if right < width and below < height else "replicate"
-        return self.translate(F.pad(x, (0, right, 0, below), mode))[..., :height, :width]
+    def __init__(self, size_multiple: int = 1, smallest: int = 1):
+        super().__init__()
+        self.size_multiple = size_multiple
+        self.smallest = smallest                                  # least side, a multiple of size_multiple
+
+    def forward(self, x: Tensor) -> Tensor:                       # (N, C, H, W)
+        height, width = x.shape[-2], x.shape[-1]
+        x = self.translate(self.enlarged(self.enlarged(x, -2), -1))
+        return cropped(cropped(x, -2, height), -1, width)         # (N, C', H, W)
+
+    def enlarged(self, x: Tensor, dim: int) -> Tensor:
+        """Pad one dimension to a size that `translate` takes."""
+        size = x.shape[dim]
+        full = size + -size % self.size_multiple
+        if torch.jit.is_scripting():
+            full = max(full, self.smallest)
+        elif torch.jit.is_tracing():
+            full = torch.as_tensor(full).clamp(min=self.smallest)  # a size is a tensor
+        else:
+            full = torch.sym_max(full, self.smallest)
+            if not torch.compiler.is_exporting() and full == size:
+                return x
+        last = size - 1
+        mirrored = last - (last - torch.arange(full, device=x.device)).abs()
+        return x.index_select(dim, mirrored.clamp(min=0))
 
     @abstractmethod
     def translate(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W); H and W are multiples of `size_multiple`."""
+
+
+def cropped(x: Tensor, dim: int, size: int) -> Tensor:
+    """The first `size` entries."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  # TorchScript compiles what follows `and`
+        if not torch.jit.is_tracing() and not torch.compiler.is_exporting():
+            return x.narrow(dim, 0, size)
+    return x.index_select(dim, torch.arange(size, device=x.device))
 
 
 def check_size(net: nn.Module, width: int, height: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from networks.define import DISCRIMINATORS
@@ -34,7 +35,8 @@ class NLayerDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:           # (N, input_nc, H, W)
-        check_size(self, width=x.shape[3], height=x.shape[2])
+        if not torch.jit.is_scripting():
+            check_size(self, width=x.shape[3], height=x.shape[2])
         return self.model(x)                          # (N, 1, H // 2^n_layers - 2, W // 2^n_layers - 2)
 
 

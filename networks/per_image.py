@@ -61,6 +61,7 @@ class PerImage(TorchFunctionMode):
         """One draw of `shape` for each image of (N, C, H, W)."""
         if p == 1:
             return torch.zeros_like(x)
+        first = getattr(x, "image", 0)  # of a batch whose images come one after the other
         draws = [torch.rand(shape, generator=self.generators[i % len(self.generators)], device=x.device)
-                 for i in range(len(x))]
+                 for i in range(first, first + len(x))]
         return x * (torch.stack(draws) < 1 - p).to(x.dtype) / (1 - p)

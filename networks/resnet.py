@@ -25,8 +25,6 @@ class ResnetGenerator(AnySize):
     7x7 convolution    17+n             output_nc        H
     """
 
-    size_multiple, smallest = 4, 8  # a block reflects one pixel, so it needs two; instance norm needs more than one
-
     def __init__(
         self,
         input_nc: int,
@@ -37,7 +35,7 @@ class ResnetGenerator(AnySize):
         n_blocks: int = 6,
         padding_type: str = "reflect",
     ):
-        super().__init__()
+        super().__init__(4, smallest=8)  # a block reflects one pixel, so it needs two, and instance norm more than one
         bias = needs_bias(norm_layer)
         layers = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), norm_layer(ngf),
                   nn.ReLU(True)]
@@ -53,21 +51,23 @@ class ResnetGenerator(AnySize):
 
     def translate(self, x: Tensor) -> Tensor:         # (N, input_nc, H, W)
         x = self.encode(x)                            # (N, 4 ngf, H/4, W/4)
-        for block in self.blocks():
-            x = block(x)                              # (N, 4 ngf, H/4, W/4)
+        x = self.run(x, 10, len(self.model) - 9)      # (N, 4 ngf, H/4, W/4)
         return self.decode(x)                         # (N, output_nc, H, W)
 
     def encode(self, x: Tensor) -> Tensor:
         """(N, input_nc, H, W) -> (N, 4 ngf, H/4, W/4)."""
-        return self.model[:10](x)
-
-    def blocks(self) -> nn.Sequential:
-        """The residual blocks."""
-        return self.model[10:-9]
+        return self.run(x, 0, 10)
 
     def decode(self, x: Tensor) -> Tensor:
         """(N, 4 ngf, H/4, W/4) -> (N, output_nc, H, W)."""
-        return self.model[-9:](x)
+        return self.run(x, len(self.model) - 9, len(self.model))
+
+    def run(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Some layers of `model`; a loop over a slice is beyond TorchScript."""
+        for i, layer in enumerate(self.model):
+            if first <= i < last:
+                x = layer(x)
+        return x
 
 
 class ResnetBlock(nn.Module):

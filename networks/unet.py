@@ -34,8 +34,8 @@ class UnetGenerator(AnySize):
         norm_layer: Callable = nn.BatchNorm2d,
         use_dropout: bool = False,
     ):
-        super().__init__()
-        self.size_multiple = self.min_size = 2 ** num_downs
+        super().__init__(2 ** num_downs)
+        self.min_size = 2 ** num_downs
         block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, norm_layer=norm_layer, innermost=True)
         for _ in range(num_downs - 5):
             block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, submodule=block, norm_layer=norm_layer,
@@ -85,8 +85,9 @@ class UnetSkipConnectionBlock(nn.Module):
         if self.outermost:
             return self.model(x)                      # (N, outer_nc, H, W)
         # The skip carries the activated tensor: published weights were trained with an activation in place.
-        activation, *rest = self.model
-        skip = x = activation(x)
-        for layer in rest:
+        skip = x
+        for i, layer in enumerate(self.model):
             x = layer(x)
+            if i == 0:
+                skip = x
         return torch.cat([skip, x], 1)                # (N, 2 outer_nc, H, W)

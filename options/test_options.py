@@ -7,7 +7,7 @@ from options.base_options import BaseOptions
 from options.parser import Parser
 from options.record import generator_options
 from util.errors import UsageError
-from util.types import number_or_inf, ratio
+from util.types import number_or_inf, ratio, tile
 
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
@@ -29,7 +29,10 @@ class TestOptions(BaseOptions):
         add("--ema", action="store_true", help="translate with the moving average of the generator")
         add("--eval", action="store_true", help="running statistics of batch norm, no dropout")
         add("--aspect_ratio", type=ratio, default=1.0, help="stretch written images: above 1 wider, below 1 taller")
-        parser.set_defaults(model="test", load_size=None)
+        add("--tile", type=tile, default="auto", help="side of the tiles that larger images are divided into; auto: if "
+                                                      "the whole does not fit into memory; off: never")
+        parser.set_defaults(model="test", load_size=None, batch_size=None)
+        parser.option_for("batch_size").help = "images of one size translated at once; 8 on a GPU, else 1, unless given"
         parser.option_for("load_size").help = "resize to this; what --crop_size is, unless given"
 
     def from_record(self, first: argparse.Namespace, record: dict, plugin_options: set[str] | None) -> dict[str, Any]:
@@ -50,5 +53,7 @@ class TestOptions(BaseOptions):
     def settle(self, opt: argparse.Namespace) -> None:
         if opt.load_size is None:
             opt.load_size = opt.crop_size
+        if opt.batch_size is None:  # a model of a plugin may show one image of a batch
+            opt.batch_size = 8 if opt.device.type == "cuda" and opt.model == "test" else 1
         opt.max_dataset_size = min(opt.max_dataset_size, opt.num_test)
         super().settle(opt)

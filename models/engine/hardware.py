@@ -24,8 +24,9 @@ def prepare(model: nn.Module, opt: Namespace) -> None:
     compiled = [] if opt.plain else _to_compile(model, opt)
     opt.compile = "on" if compiled else "off"
     without = check_rows([row for row in ROWS if row != "sync_batch_norm"] if opt.plain else opt.without)
-    if opt.plain and world_size() == 1:  # of several processes, batch norm is one all the same
-        return
+    tile = getattr(opt, "tile", "off")
+    if opt.plain and world_size() == 1 and tile in ("auto", "off"):
+        return  # of several processes, batch norm is one all the same
     precision, on_cuda = dtype_of(opt.amp), model.device.type == "cuda"
     for net in networks(model).values():
         here = net in compiled
@@ -33,7 +34,8 @@ def prepare(model: nn.Module, opt: Namespace) -> None:
             model.device, precision, compiled=here,
             channels_last_weights=here or on_cuda or (precision is not None and not model.isTrain),
             recompute=getattr(opt, "checkpoint_activations", False), processes=world_size(),
-            without=without), training=model.isTrain)
+            without=without, tile=None if tile == "off" else tile,
+            captured=on_cuda and not model.isTrain and not opt.plain), training=model.isTrain)
     if model.isTrain and precision == torch.float16:
         model._engine.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(model.device.type)
                                  for name in optimizers(model)}

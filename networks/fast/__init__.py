@@ -8,9 +8,11 @@ Weights may also change their memory format.
 import torch
 from torch import nn
 
-from networks.fast.boundary import Boundary, Recomputed, unwrap, wrap
-from networks.fast.compiled import Compiled, compilable, parts
-from networks.fast.table import NAMES, PLAIN, Choices, check_names, is_channels_last, replacements
+from networks.fast.boundary import Boundary, Recomputed, wrap
+from networks.fast.captured import Captured
+from networks.fast.compiled import Compiled, compilable, core, parts
+from networks.fast.table import NAMES, Choices, check_names, is_channels_last, plain, replacements
+from networks.fast.tiles import Tiled
 
 __all__ = ["NAMES", "Choices", "accelerate", "check_names", "compilable", "plain"]
 
@@ -31,15 +33,10 @@ def accelerate(net: nn.Module, choices: Choices, training: bool = True) -> nn.Mo
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     if choices.precision is not None or channels_last:
-        wrap(net, "forward", Boundary, choices.device.type, choices.precision, channels_last)
+        wrap(*core(net), Boundary, choices.device.type, choices.precision, channels_last)
+    if choices.captured:
+        wrap(net, "forward", Captured, net)
+    if choices.tile is not None:
+        wrap(net, "forward", Tiled, net, choices.tile, choices.precision, channels_last)
     return net
 
-
-def plain(net: nn.Module) -> nn.Module:
-    """Undo `accelerate`, in place: plain torch, contiguous weights."""
-    for module in net.modules():
-        unwrap(module)
-        module.__class__ = PLAIN.get(type(module), type(module))
-    for parameter in net.parameters():
-        parameter.data = parameter.data.contiguous()
-    return net

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from networks.fast.boundary import Wrapped
+from networks.layers import AnySize
 from networks.patchgan import NLayerDiscriminator, PixelDiscriminator
 from networks.resnet import ResnetGenerator
 from networks.unet import UnetGenerator
@@ -20,8 +21,13 @@ def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:
     if hasattr(net, "parts"):
         return net.parts()
     if type(net) is ResnetGenerator:
-        return [(net, "encode"), *((block, "forward") for block in net.blocks()), (net, "decode")]
-    return [(net, "forward")]
+        return [(net, "encode"), *((block, "forward") for block in net.model[10:-9]), (net, "decode")]
+    return [core(net)]
+
+
+def core(net: nn.Module) -> tuple[nn.Module, str]:
+    """(module, method) of what a network computes, without the padding of `AnySize` around it."""
+    return net, "translate" if isinstance(net, AnySize) else "forward"
 
 
 def compilable(net: nn.Module, device: torch.device) -> bool:

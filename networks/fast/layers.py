@@ -8,6 +8,35 @@ from torch import Tensor, nn
 
 from networks.unet import UnetSkipConnectionBlock
 
+POSITIONS = 2 ** 14  # over which torch sums channels-last values on a CPU in float32; over millions it loses digits
+
+
+class Statistics:
+    """Mean and variance per channel of an image that comes in parts, merged in double precision (Chan et al. 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = 0.0
+        self.squares: Any = 0.0  # sum of squared deviations
+
+    def add(self, image: Tensor) -> None:
+        """(1, C, H, W)."""
+        rows = max(1, POSITIONS // image.shape[3]) if image.device.type == "cpu" else image.shape[2]
+        for part in image.split(rows, 2):
+            if part.device.type == "cpu":  # thirty times as fast as `var_mean` on channels-last values
+                width = part.shape[1]
+                mean, variance = torch.batch_norm_update_stats(part, torch.zeros(width), torch.ones(width), 0.0)
+            else:
+                variance, mean = torch.var_mean(part.float(), (0, 2, 3), correction=0)
+            mean, count = mean.double(), part.shape[2] * part.shape[3]
+            total, delta = self.count + count, mean - self.mean
+            self.squares = self.squares + variance.double() * count + delta ** 2 * (self.count * count / total)
+            self.mean, self.count = self.mean + delta * (count / total), total
+
+    def found(self) -> tuple[Tensor, Tensor]:
+        """(mean, variance), each (C)."""
+        return self.mean.float(), (self.squares / self.count).float()
+
 
 class InstanceNorm2d(nn.InstanceNorm2d):
     """Statistics in float32 for every input, and the right gradient.
@@ -24,9 +53,15 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             variance, mean = torch.var_mean(values, (2, 3), correction=0, keepdim=True)
             y = (values - mean) * torch.rsqrt(variance + self.eps)
             return (y if self.weight is None else y * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-        images = [F.batch_norm(image, None, None, self.weight, self.bias, training=True, eps=self.eps)
-                  for image in x.split(1)]
+        images = [self._normalised(image) for image in x.split(1)]
         return images[0] if len(images) == 1 else torch.cat(images)
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or image.shape[2] * image.shape[3] <= 8 * POSITIONS:
+            return F.batch_norm(image, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        statistics = Statistics()
+        statistics.add(image)
+        return F.batch_norm(image, *statistics.found(), self.weight, self.bias, training=False, eps=self.eps)
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):
@@ -54,10 +89,11 @@ class ChannelsLastSkip(UnetSkipConnectionBlock):
     def forward(self, x: Tensor) -> Tensor:
         if self.outermost or x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        activation, *rest = self.model
-        skip = x = activation(x)
-        for layer in rest:
+        skip = x
+        for i, layer in enumerate(self.model):
             x = layer(x)
+            if i == 0:
+                skip = x
         return _Joined.apply(skip, x)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from networks.fast import convolutions, layers
+from networks.fast.boundary import unwrap
 from networks.fast.sync_batch_norm import SyncBatchNorm2d
 from networks.fast.winograd import KERNELS
 from networks.unet import UnetSkipConnectionBlock
@@ -26,6 +27,8 @@ class Choices:
     channels_last_weights: bool = False     # store weights channels-last as well as images
     recompute: bool = False                 # activations, in the backward pass, instead of keeping them
     processes: int = 1
+    captured: bool = False                  # replay the forward pass in a test, for images of one shape
+    tile: int | str | None = None           # side of the tiles of a large image in a test, `auto`, or None: whole
     without: frozenset[str] = field(default_factory=frozenset)  # names of rows
 
     def rows(self) -> list["Row"]:
@@ -113,6 +116,16 @@ TABLE = (
 )
 NAMES = tuple(row.name for row in TABLE)
 PLAIN = {ours: theirs for row in TABLE for theirs, ours in row.replaces.items()}
+
+
+def plain(net: nn.Module) -> nn.Module:
+    """Undo `accelerate`, in place: plain torch, contiguous weights."""
+    for module in net.modules():
+        unwrap(module)
+        module.__class__ = PLAIN.get(type(module), type(module))
+    for parameter in net.parameters():
+        parameter.data = parameter.data.contiguous()
+    return net
 
 
 def check_names(names: list[str]) -> frozenset[str]:

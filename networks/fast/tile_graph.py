@@ -1,0 +1,131 @@
+"""A network as a graph of layers for images of one size, and the regions of their inputs and outputs."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from networks.fast.table import plain
+from networks.fast.tile_layers import Layer, Norm, Region, Span, layer_of
+from networks.layers import AnySize
+from util.errors import UsageError, one_line
+
+
+class Graph:
+    """The layers of a network for images of one size (H, W), in the order in which they run.
+
+    Raises UsageError for a network that can't be divided into tiles.
+    """
+
+    def __init__(self, net: nn.Module, size: tuple[int, int]):
+        self.size = size
+        self.full = size
+        if isinstance(net, AnySize):
+            self.full = tuple(max(side + -side % net.size_multiple, net.smallest) for side in size)
+        self.layers, self.output = traced(net, self.full)
+        self.readers = {name: [reader for reader, layer in self.layers.items() if name in layer.inputs]
+                        for name in self.layers}
+        self.smallest = min((self.numbers(name) for name, layer in self.layers.items() if isinstance(layer, Norm)),
+                            default=0)  # numbers that a norm puts out
+
+    def numbers(self, name: str) -> int:
+        """How many numbers a layer puts out."""
+        return math.prod(self.layers[name].shape)
+
+    def reached(self, targets: list[str], stored: set[str]) -> list[str]:
+        """The layers that the targets depend on, back to those stored (included), in the order of the network."""
+        found: set[str] = set()
+        todo = list(targets)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo += [] if name in stored else self.layers[name].inputs
+        return [name for name in self.layers if name in found]
+
+
+def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str]:
+    """Name -> layer with the shape (C, H, W) of its output, in order, and the name of the last."""
+    twin = plain(copy.deepcopy(net)).to("meta")
+    tracer = fx.Tracer()
+    tracer.traced_func_name = "translate" if isinstance(net, AnySize) else "forward"
+    try:
+        nodes = tracer.trace(twin)
+        shapes = Shapes(fx.GraphModule(twin, nodes))
+        channels = next(m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d))
+        shapes.run(torch.empty((1, channels, *size), device="meta"))
+    except Exception as error:  # of a plugin's network: anything
+        raise UsageError(f"{type(net).__name__} can't be computed in tiles: {one_line(error)}") from error
+    *inner, last = nodes.nodes
+    return {node.name: layer_of(node, net, shapes.found[node.name]) for node in inner}, last.args[0].name
+
+
+class Shapes(fx.Interpreter):
+    """Runs a graph on the meta device, to learn the shape (C, H, W) of every layer's output."""
+
+    def __init__(self, module: fx.GraphModule):
+        super().__init__(module)
+        self.found: dict[str, tuple[int, ...]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        self.found[n.name] = tuple(value.shape[1:]) if torch.is_tensor(value) else ()
+        return value
+
+
+def needed(layer: Layer, region: Region, plane: tuple[int, ...]) -> Region:
+    """The part of an input, H x W = `plane`, that a part of a layer's output needs."""
+    spans = []
+    for axis, (span, size) in enumerate(zip(region, plane, strict=True)):
+        first, last = layer.reach(span, axis)
+        low, high = min(max(first, 0), size - 1), max(min(last, size), 1)
+        if layer.mode == "reflect":
+            low = min(low, 2 * (size - 1) - (last - 1)) if last > size else low
+            high = max(high, 1 - first) if first < 0 else high
+        spans.append((low, max(high, low + 1)))
+    return spans[0], spans[1]
+
+
+def cut(x: Tensor, has: Region, layer: Layer, region: Region, plane: tuple[int, ...]) -> Tensor:
+    """What a layer needs for a region, out of an input of which `has` is computed; padded where it leaves the image."""
+    around: list[int] = []
+    crops = []
+    for axis, (own, span, size) in enumerate(zip(needed(layer, region, plane), region, plane, strict=True)):
+        first, last = layer.reach(span, axis)
+        x = x.narrow(axis + 2, own[0] - has[axis][0], own[1] - own[0])
+        before, after = max(0, -first), max(0, last - size)
+        around = [before, after, *around]
+        crops.append((first - (own[0] - before), last - first))
+    if any(around):
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.pad(x, around, layer.mode)
+    for axis, (start, length) in enumerate(crops):
+        x = x.narrow(axis + 2, start, length)
+    return x
+
+
+def part(number: int, of: int, size: int) -> Span:
+    """One of equal parts of a side."""
+    return number * size // of, (number + 1) * size // of
+
+
+def around(one: Region, other: Region) -> Region:
+    """The smallest region that holds both."""
+    rows, columns = ((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(one, other, strict=True))
+    return rows, columns
+
+
+def within(x: Tensor, has: Region, wanted: Region) -> Tensor:
+    """A part of a tensor that holds the region `has`."""
+    (top, bottom), (left, right) = wanted
+    return x[..., top - has[0][0]:bottom - has[0][0], left - has[1][0]:right - has[1][0]]
+
+
+def put(into: Tensor, region: Region, value: Tensor) -> None:
+    """Write a region, as far as it lies in the tensor."""
+    (top, bottom), (left, right) = region
+    place = into[..., top:bottom, left:right]
+    place.copy_(value[..., :place.shape[2], :place.shape[3]])

@@ -1,0 +1,227 @@
+"""The layers of a network as `tiles` sees them: which part of its input a part of the output needs."""
+
+import copy
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
+
+from util.errors import UsageError
+
+Span = tuple[int, int]      # first, and one past the last
+Region = tuple[Span, Span]  # rows, columns
+POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.Hardtanh,
+             nn.Softplus)
+FUNCTIONS = {torch.add, operator.add, operator.iadd, torch.sub, operator.sub, torch.mul, operator.mul, torch.cat,
+             torch.tanh, torch.relu, torch.sigmoid, F.relu, F.leaky_relu, F.sigmoid, F.tanh}
+METHODS = {"add", "sub", "mul", "tanh", "relu", "sigmoid", "float", "contiguous"}
+
+
+class Layer:
+    """A layer whose output depends on the same pixel of its inputs alone; others override `reach`."""
+
+    mode = "constant"  # of the padding where `reach` leaves the image, as F.pad calls it
+    pointwise = True
+
+    def __init__(self, inputs: list[str], shape: tuple[int, ...]):
+        self.inputs, self.shape = inputs, shape  # (C, H, W) of the output
+
+    def reach(self, span: Span, axis: int) -> Span:
+        """The rows (axis 0) or columns (1) of the input that these of the output need; may leave the image."""
+        return span
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        """The output's region, from those of the inputs that it reaches."""
+        raise NotImplementedError
+
+
+class Source(Layer):
+    """The image."""
+
+
+class Called(Layer):
+    """A function, method or pointwise module, called as the network calls it."""
+
+    def __init__(self, node: fx.Node, function: Any, shape: tuple[int, ...]):
+        super().__init__([source.name for source in node.all_input_nodes], shape)
+        self.node, self.function = node, function
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        known = dict(zip(self.inputs, values, strict=True))
+        args, kwargs = fx.map_arg((self.node.args, self.node.kwargs), lambda node: known[node.name])
+        return self.function(*args, **kwargs)
+
+
+class Window(Layer):
+    """A convolution or a padding: output i needs inputs from `i * stride - before` on, `width` of them."""
+
+    pointwise = False
+
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], module: nn.Module):
+        super().__init__(inputs, shape)
+        self.module = copy.copy(module)  # with the weights of the module
+        self.stride, self.width = (1, 1), (1, 1)
+        if isinstance(module, nn.Conv2d):
+            around = module._reversed_padding_repeated_twice
+            self.mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+            self.stride = tuple(module.stride)
+            self.width = tuple(d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True))
+            self.module.padding, self.module.padding_mode = (0, 0), "zeros"
+        else:
+            around, self.module = module.padding, nn.Identity()
+            kind = {_ReflectionPadNd: "reflect", _ReplicationPadNd: "replicate"}
+            self.mode = next((mode for base, mode in kind.items() if isinstance(module, base)), "constant")
+            if isinstance(module, _ConstantPadNd) and module.value != 0:
+                raise UsageError(f"padding by {module.value} is not zero")
+        self.before = around[2], around[0]
+
+    def reach(self, span: Span, axis: int) -> Span:
+        first = span[0] * self.stride[axis] - self.before[axis]
+        return first, (span[1] - 1) * self.stride[axis] - self.before[axis] + self.width[axis]
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        return self.module(values[0])
+
+
+class Transposed(Layer):
+    """A transposed convolution: input i adds to outputs from `i * stride - padding` on."""
+
+    pointwise = False
+
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], module: nn.ConvTranspose2d):
+        super().__init__(inputs, shape)
+        self.stride, self.padding, self.module = module.stride, module.padding, copy.copy(module)
+        self.width = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        self.module.padding = self.module.output_padding = (0, 0)
+
+    def reach(self, span: Span, axis: int) -> Span:
+        shift = int(self.padding[axis])
+        return (-((self.width[axis] - span[0] - shift) // self.stride[axis]),
+                (span[1] - 1 + shift) // self.stride[axis] + 1)
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        y = self.module(values[0])
+        for axis, span in enumerate(region):
+            start = span[0] - self.reach(span, axis)[0] * self.stride[axis] + int(self.padding[axis])
+            y = y.narrow(axis + 2, start, span[1] - span[0])
+        return y
+
+
+class Upsampled(Layer):
+    """Each pixel repeated."""
+
+    pointwise = False
+
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], module: nn.Upsample):
+        super().__init__(inputs, shape)
+        factors = module.scale_factor if isinstance(module.scale_factor, tuple) else (module.scale_factor,) * 2
+        if module.mode != "nearest" or not all(f and float(f).is_integer() for f in factors):
+            raise UsageError(f"upsampling by {module.scale_factor} ({module.mode}) is not by whole numbers")
+        self.factors = [int(f) for f in factors]
+
+    def reach(self, span: Span, axis: int) -> Span:
+        return span[0] // self.factors[axis], (span[1] - 1) // self.factors[axis] + 1
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        y = values[0]
+        for axis, (first, last) in enumerate(region):
+            index = torch.arange(first, last, device=y.device) // self.factors[axis] - first // self.factors[axis]
+            y = y.index_select(axis + 2, index)
+        return y
+
+
+class Norm(Layer):
+    """Instance norm, or batch norm of each image by itself: needs the mean and variance of the whole image."""
+
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], norm: Any):
+        super().__init__(inputs, shape)
+        self.norm = norm
+        self.mean: Tensor | None = None
+        self.variance: Tensor | None = None
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        return F.batch_norm(values[0], self.mean, self.variance, self.norm.weight, self.norm.bias, False, 0.0,
+                            self.norm.eps)
+
+
+class Dropout(Layer):
+    """Dropout that stays on at test time: drawn for the whole image, as the network would draw it."""
+
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], dropout: Any):
+        super().__init__(inputs, shape)
+        self.dropout = dropout
+        self.kept = torch.empty(0)
+
+    def draw(self, number: int, device: torch.device) -> None:
+        """Draw for image `number` of the batch."""
+        ones: Any = torch.ones((), device=device).expand(1, *self.shape)
+        ones.image = number
+        self.kept = (self.dropout(ones) > 0).cpu()
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        x, p = values[0], self.dropout.p
+        if p == 1:
+            return torch.zeros_like(x)
+        (top, bottom), (left, right) = region
+        kept = self.kept if self.kept.shape[2:] == (1, 1) else self.kept[..., top:bottom, left:right]
+        return x * kept.to(x.device, x.dtype) / (1 - p)
+
+
+def layer_of(node: fx.Node, net: nn.Module, shape: tuple[int, ...]) -> Layer:
+    """The layer that a node of a traced network stands for; raises UsageError for one that has no tiles."""
+    inputs = [source.name for source in node.all_input_nodes]
+    if node.op == "placeholder":
+        return Source([], shape)
+    try:
+        if len(shape) != 3:
+            raise UsageError("it is no image")
+        _check_in_place(node, net)
+        if node.op == "call_module":
+            return _of_module(node, net.get_submodule(str(node.target)), inputs, shape)
+        if node.op == "call_function" and node.target in FUNCTIONS:
+            _check_function(node)
+            return Called(node, node.target, shape)
+        if node.op == "call_method" and node.target in METHODS:
+            return Called(node, lambda x, *args: getattr(x, str(node.target))(*args), shape)
+        raise UsageError("it is not known how far it reaches")
+    except UsageError as error:
+        what = type(net.get_submodule(str(node.target))).__name__ if node.op == "call_module" else node.name
+        raise UsageError(f"{what} in {type(net).__name__} can't be computed in tiles ({error})") from error
+
+
+def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, ...]) -> Layer:
+    if isinstance(module, (nn.Conv2d, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)):
+        return Window(inputs, shape, module)
+    if isinstance(module, nn.ConvTranspose2d):
+        return Transposed(inputs, shape, module)
+    if isinstance(module, nn.Upsample):
+        return Upsampled(inputs, shape, module)
+    if isinstance(module, (nn.InstanceNorm2d, _BatchNorm)) and _is_of_image(module):
+        return Norm(inputs, shape, module)
+    if isinstance(module, _DropoutNd) and module.training:
+        return Dropout(inputs, shape, module)
+    if isinstance(module, (*POINTWISE, _NormBase, _DropoutNd)):
+        return Called(node, module, shape)
+    raise UsageError("it is not known how far it reaches")
+
+
+def _is_of_image(norm: Any) -> bool:
+    """Whether a norm uses statistics of the image at hand."""
+    return norm.training or norm.running_mean is None
+
+
+def _check_in_place(node: fx.Node, net: nn.Module) -> None:
+    module = net.get_submodule(str(node.target)) if node.op == "call_module" else None
+    in_place = getattr(module, "inplace", False) or node.target is operator.iadd or node.kwargs.get("inplace")
+    if in_place and any(len(source.users) > 1 for source in node.all_input_nodes):
+        raise UsageError("it changes in place what other layers read")
+
+
+def _check_function(node: fx.Node) -> None:
+    if node.target is torch.cat and (node.kwargs.get("dim", (*node.args[1:], 0)[0]) not in (1, -3)):
+        raise UsageError("it does not join channels")

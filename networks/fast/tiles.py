@@ -1,0 +1,223 @@
+"""Translate a large image tile by tile: the result of the whole image, in bounded memory.
+
+A network becomes a graph of layers, each of which knows what part of its input a part of its output needs. Norms that
+use statistics of the whole image divide the work: a pass over all tiles gathers the statistics of one norm, and stores
+its input, in host memory, for the passes after it. What is too large to be stored is computed again.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from networks.fast.boundary import Wrapped
+from networks.fast.layers import Statistics
+from networks.fast.tile_graph import Graph, around, cut, needed, part, put, within
+from networks.fast.tile_layers import Dropout, Norm, Region, Source
+from util.errors import UsageError
+from util.memory import available_memory
+from util.notices import notice
+
+SIDE = 512       # of a tile, in pixels of the image, unless given
+FINEST = 4       # layers reduced further than this have tiles as large as those reduced this much
+STORED = 2 ** 30  # bytes of a layer's output that are stored, not computed again; always those of the smallest norm
+WHOLE = 4        # times the largest layer's output: what a whole image needs at once
+SHARE = 0.8      # of the free memory, up to which images are not divided
+
+
+class Tiled(Wrapped):
+    """`forward` of a generator in tiles of this side, or for `auto` if the whole image does not fit into memory."""
+
+    def __init__(self, method: Callable, net: nn.Module, tile: int | str, precision: torch.dtype | None,
+                 channels_last: bool):
+        super().__init__(method)
+        self.net, self.tile, self.precision, self.channels_last = net, tile, precision, channels_last
+
+    def __call__(self, x: Tensor) -> Tensor:
+        side = SIDE if self.tile == "auto" else int(self.tile)
+        if torch.is_grad_enabled() or max(x.shape[-2:]) <= side:
+            return self.method(x)
+        try:
+            graph = Graph(self.net, (x.shape[-2], x.shape[-1]))
+        except UsageError as error:
+            if self.tile == "auto":
+                notice("tiles", f"large images are translated whole: {error}")
+                return self.method(x)
+            raise
+        if self.tile == "auto" and self._fits(x, graph):
+            return self.method(x)
+        results = [Run(graph, image, number, side, self._arithmetic, self.channels_last).translate()
+                   for number, image in enumerate(x.split(1))]
+        return torch.cat(results) if len(results) > 1 else results[0]
+
+    def _fits(self, x: Tensor, graph: "Graph") -> bool:
+        free = torch.cuda.mem_get_info(x.device)[0] if x.device.type == "cuda" else available_memory()
+        size = 4 if self.precision is None else 2
+        return not free or WHOLE * size * len(x) * max(map(graph.numbers, graph.layers)) < SHARE * free
+
+    def _arithmetic(self, kind: str) -> Any:
+        return torch.autocast(kind, self.precision) if self.precision is not None else nullcontext()
+
+
+class Run:
+    """One image on its way through the network, pass by pass."""
+
+    def __init__(self, graph: Graph, image: Tensor, number: int, side: int, arithmetic: Callable[[str], Any],
+                 channels_last: bool):
+        self.graph, self.layers, self.image, self.number, self.side = graph, graph.layers, image, number, side
+        self.arithmetic, self.device = arithmetic, image.device
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.storable = max(STORED, 2 * graph.smallest)  # bytes
+        source, = (name for name, layer in self.layers.items() if isinstance(layer, Source))
+        self.stored: dict[str, Tensor] = {source: image}
+
+    def translate(self) -> Tensor:
+        """(1, C', H, W)."""
+        for name, layer in self.layers.items():
+            if isinstance(layer, Dropout):
+                layer.draw(self.number, self.device)
+            elif isinstance(layer, Norm):
+                statistics = Statistics()
+                self.go_through(layer.inputs[0], statistics.add)
+                layer.mean, layer.variance = statistics.found()
+            elif self._is_shared(name):
+                self.go_through(name)
+        height, width = self.graph.size
+        result = torch.empty((1, self.layers[self.graph.output].shape[0], height, width), device=self.device)
+        self.go_through(self.graph.output, result=result)
+        return result
+
+    def _is_shared(self, name: str) -> bool:
+        """Whether several layers read this one, and it can be stored, but is more than stored values combined."""
+        if len(self.graph.readers[name]) < 2 or name in self.stored or not self._can_be_stored(name):
+            return False
+        path = self.graph.reached([name], set(self.stored))
+        return not all(self.layers[step].pointwise for step in path if step not in self.stored)
+
+    def _can_be_stored(self, name: str) -> bool:
+        return 2 * self.graph.numbers(name) <= self.storable
+
+    def _to_store(self, target: str, path: list[str]) -> list[str]:
+        """The layers to store in a pass: the target, and what is combined from several stored ones for later passes."""
+        sources: dict[str, set[str]] = {}
+        chosen = []
+        for name in path:
+            sources[name] = {name} if name in self.stored else set().union(*map(sources.get, self.layers[name].inputs))
+            combined = len(self.graph.readers[name]) > 1 and self.layers[name].pointwise and len(sources[name]) > 1
+            if name not in self.stored and (combined or name == target) and self._can_be_stored(name):
+                chosen.append(name)
+        return chosen
+
+    def go_through(self, target: str, watch: Callable[[Tensor], None] | None = None,
+                   result: Tensor | None = None) -> None:
+        """Compute a layer tile by tile: show its tiles to `watch`, and put them into `result`, or store them."""
+        path = self.graph.reached([target], set(self.stored))
+        new = self._to_store(target, path) if result is None else []
+        after = set(self.graph.reached([self.graph.output], {*self.stored, *new}))
+        memory = Memory(self, [name for name in self.stored if name not in after])
+        for row in self._rows(target, [target, *new]):
+            memory.write(self._needs(path, row[0]))
+            for cores in row:
+                values = self._compute(path, cores)
+                if watch:
+                    watch(values[target])
+                if result is not None:
+                    put(result, cores[target], values[target])
+                for name in new:
+                    memory.keep(name, cores[name], values[name])
+        memory.write({})
+        self.stored = {name: kept for name, kept in self.stored.items() if name in after} | memory.new
+
+    def _rows(self, target: str, names: list[str]) -> Iterator[list[dict[str, Region]]]:
+        """For each row of tiles, and each tile in it: the part of every named layer that no other tile has."""
+        plane = self.layers[target].shape[1:]
+        sides = [max(self.side * size // full, self.side // FINEST, 1)
+                 for size, full in zip(plane, self.graph.full, strict=True)]
+        rows, columns = (-(-size // side) for size, side in zip(plane, sides, strict=True))
+        planes = {name: self.layers[name].shape[1:] for name in names}
+        for row in range(rows):
+            yield [{name: (part(row, rows, height), part(column, columns, width))
+                    for name, (height, width) in planes.items()} for column in range(columns)]
+
+    def _needs(self, path: list[str], cores: dict[str, Region]) -> dict[str, Region]:
+        """What has to be computed, or loaded, of each layer on a path."""
+        needs = dict(cores)
+        for name in reversed(path):
+            for source in self.layers[name].inputs if name in needs and name not in self.stored else ():
+                region = needed(self.layers[name], needs[name], self.layers[source].shape[1:])
+                needs[source] = around(needs.get(source, region), region)
+        return needs
+
+    def _compute(self, path: list[str], cores: dict[str, Region]) -> dict[str, Tensor]:
+        """The cores of a tile."""
+        needs, values, found = self._needs(path, cores), {}, {}
+        last = {source: name for name in path if name not in self.stored for source in self.layers[name].inputs}
+        with self.arithmetic(self.device.type):
+            for name in path:
+                layer, region = self.layers[name], needs.get(name)
+                if region is None:
+                    continue
+                if name in self.stored:
+                    values[name] = self._load(name, region)
+                else:
+                    inputs = [cut(values[source], needs[source], layer, region, self.layers[source].shape[1:])
+                              for source in layer.inputs]
+                    values[name] = layer(inputs, region)
+                if name in cores:
+                    found[name] = within(values[name], region, cores[name])
+                for source in layer.inputs:
+                    if last.get(source) == name:
+                        values.pop(source, None)
+        return found
+
+    def _load(self, name: str, region: Region) -> Tensor:
+        kept = self.stored[name]
+        if isinstance(self.layers[name], Source):  # the image, mirrored beyond its edges as AnySize does
+            for axis, (first, last) in enumerate(region):
+                end = self.image.shape[axis + 2] - 1
+                index = end - (end - torch.arange(first, last, device=kept.device)).abs()
+                kept = kept.index_select(axis + 2, index.clamp(min=0))
+        else:
+            kept = within(kept, ((0, kept.shape[2]), (0, kept.shape[3])), region).to(self.device)
+        kept = kept.float() if kept.dtype == torch.float16 else kept  # stored so to save memory
+        return kept.contiguous(memory_format=self.format)
+
+
+class Memory:
+    """What a pass stores, in host memory: in place of what is no longer needed after it, if that has the same form."""
+
+    def __init__(self, run: Run, last_read: list[str]):
+        self.run, self.last_read = run, last_read
+        self.new: dict[str, Tensor] = {}
+        self.instead: dict[str, str] = {}  # new layer -> the one whose memory it gets
+        self.waiting: list[tuple[str, Region, Tensor]] = []
+
+    def keep(self, name: str, region: Region, value: Tensor) -> None:
+        """Store a part of a layer, as soon as what it overwrites has been read."""
+        if value.dtype == torch.float32 and 4 * self.run.graph.numbers(name) > self.run.storable:
+            value = value.half()
+        if name not in self.new:
+            shape = (1, *self.run.layers[name].shape)
+            for old in self.last_read:
+                if self.run.stored[old].shape == shape and self.run.stored[old].dtype == value.dtype:
+                    self.last_read.remove(old)
+                    self.instead[name], self.new[name] = old, self.run.stored[old]
+                    break
+            else:
+                self.new[name] = torch.empty(shape, dtype=value.dtype, memory_format=self.run.format)
+        if name in self.instead:
+            self.waiting.append((name, region, value.cpu()))
+        else:
+            put(self.new[name], region, value)
+
+    def write(self, needs: dict[str, Region]) -> None:
+        """Write what waits, but for what the tiles that have these needs, or later ones, may read first."""
+        waiting, self.waiting = self.waiting, []
+        for name, (rows, columns), value in waiting:
+            old = self.instead.get(name)
+            end = min(rows[1], max(rows[0], needs[old][0][0])) if old in needs else rows[1]
+            put(self.new[name], ((rows[0], end), columns), value)
+            if end < rows[1]:
+                self.waiting.append((name, ((end, rows[1]), columns), value[:, :, end - rows[0]:].clone()))
