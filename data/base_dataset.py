@@ -159,7 +159,11 @@ class BaseDataset(Dataset, ABC):
     def read(self, domain: str, path: str) -> np.ndarray:
         """(H, W, C) with the domain's channels; raises ImageError."""
         reads(path)
-        array, holes, _ = self.pixels(domain, path)
+        return self.in_range(domain, self.pixels(domain, path), path)
+
+    def in_range(self, domain: str, pixels: Pixels, path: str) -> np.ndarray:
+        """(H, W, C) with missing data set to the lowest value, and values outside the domain's range clipped."""
+        array, holes, _ = pixels
         values = self.value_ranges[domain]
         if holes is not None:
             notice("no data", f"{path} has pixels without data; they become {values.low:g}, the lowest value of domain "
@@ -174,7 +178,11 @@ class BaseDataset(Dataset, ABC):
 
     def no_data(self, path: str) -> tuple[np.ndarray, float] | None:
         """The mask (H, W) of missing data after test geometry, and the value that marks it; None if none is missing."""
-        _, holes, value = self.pixels(self.source, path)
+        return self.holes(self.pixels(self.source, path), path)
+
+    def holes(self, pixels: Pixels, path: str) -> tuple[np.ndarray, float] | None:
+        """The same for a source image that has been read."""
+        _, holes, value = pixels
         if holes is None or value is None:
             return None
         whole: Any = holes.any(2, keepdims=True).astype(np.uint8)

@@ -60,13 +60,13 @@ def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is raised
             array, holes, value = _read(path, channels, how)
-            array = _as_picture(array)
+            array = as_picture(array)
     except ImageError:
         raise
     except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
         raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
     if channels is not None and array.shape[2] != channels:
-        array = _with_channels(array, channels, path)
+        array = with_channels(array, channels, path)
     if holes is None:
         return Pixels(array, None, None)
     holes = holes[:, :, None] if holes.ndim == 2 else holes
@@ -113,7 +113,7 @@ def _by_pillow(path: str, channels: int | None, how: Reading, head: bytes) -> Re
         if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "AVIF"):
             notice("frames", f"{path} is an animation of {image.n_frames} frames, of which the first is read (further "
                              f"ones too)")
-        array, own = _from_pillow(ImageOps.exif_transpose(image), image.format, channels, path, how)
+        array, own = from_pillow(ImageOps.exif_transpose(image), image.format, channels, path, how)
     if head.startswith(b"P5") and array.dtype == np.uint16:  # Pillow stretches it to 65535
         array = np.rint(array * (int(_fields(head)[3]) / 65535)).astype(np.uint16)
         own = array
@@ -141,7 +141,7 @@ def _fields(head: bytes) -> list[bytes]:
     return re.sub(rb"#[^\n]*\n", b" ", head).split(maxsplit=4)[:4] if head[:1] == b"P" else []
 
 
-def _as_picture(array: np.ndarray) -> np.ndarray:
+def as_picture(array: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, C) of any real number type -> (H, W, C) in one of the three depths."""
     array = array[:, :, None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
@@ -154,7 +154,7 @@ def _as_picture(array: np.ndarray) -> np.ndarray:
     return array if array.dtype in (np.uint8, np.uint16, np.float32) else array.astype(np.float32)
 
 
-def _from_pillow(image: Image.Image, file_format: str | None, channels: int | None, path: str,
+def from_pillow(image: Image.Image, file_format: str | None, channels: int | None, path: str,
                  how: Reading) -> tuple[np.ndarray, np.ndarray]:
     """The pixels, converted to `channels` where Pillow can, and before that conversion, without alpha."""
     mode = image.mode
@@ -204,7 +204,7 @@ def _in_srgb(image: Image.Image, path: str) -> Image.Image:
     return converted or image
 
 
-def _with_channels(array: np.ndarray, channels: int, path: str) -> np.ndarray:
+def with_channels(array: np.ndarray, channels: int, path: str) -> np.ndarray:
     found = array.shape[2]
     if found == 1 and channels == 3:
         notice("grey", f"{path} is grey and gets three equal channels (further ones too); --input_nc 1 --output_nc 1 "

@@ -137,17 +137,21 @@ def stretched(image: torch.Tensor, aspect_ratio: float) -> torch.Tensor:
     return F.interpolate(image[None].double(), (height, width), mode="bicubic", antialias=True)[0]
 
 
-def save_exact(array: np.ndarray, path: str | Path, nodata: float | None = None) -> None:
-    """Write (H, W, C) of any depth as .npy or .tif, by the path's ending; `nodata` goes into GDAL's tag of a TIFF."""
+def save_exact(array: np.ndarray, path: str | Path, nodata: float | None = None, **more: Any) -> None:
+    """Write (H, W, C) of any depth as .npy or .tif, by the path's ending; `nodata` goes into GDAL's tag of a TIFF.
+
+    `more` are further arguments of `tifffile.imwrite`.
+    """
     with atomic(path, "wb", lasting=False) as file:
         if Path(path).suffix == ".npy":
             np.save(file, array)
         else:
             import tifffile
 
-            tags = [] if nodata is None else [(42113, "s", 0, repr(float(nodata)).removesuffix(".0"), True)]
+            tags = list(more.pop("extratags", []))
+            tags += [] if nodata is None else [(42113, "s", 0, repr(float(nodata)).removesuffix(".0"), True)]
             if array.shape[2] == 1:
-                tifffile.imwrite(file, array[:, :, 0], photometric="minisblack", extratags=tags)
+                tifffile.imwrite(file, array[:, :, 0], photometric="minisblack", extratags=tags, **more)
             else:
                 tifffile.imwrite(file, array, planarconfig="contig", extratags=tags,
-                                 photometric="rgb" if array.shape[2] == 3 else "minisblack")
+                                 photometric="rgb" if array.shape[2] == 3 else "minisblack", **more)

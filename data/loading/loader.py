@@ -1,6 +1,6 @@
 """Batches from a dataset, in an order that is a function of the seed and the epoch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,8 @@ from data.loading.workers import Workers
 from util.distributed import local_world_size
 from util.errors import ImageError, UsageError
 from util.notices import notice, say
+
+MANY_POSITIONS = 2 ** 20  # of a batch in a test: a GPU is busy with these
 
 
 class Loader:
@@ -97,19 +99,34 @@ class Loader:
 
 def group_by_size(samples: Iterable[dict[str, Any]], batch_size: int) -> Iterator[dict[str, Any]]:
     """Batches of samples with equal shapes; at most four batches' worth of samples are held back."""
+    return map(merged, grouped(samples, batch_size, 4 * batch_size))
+
+
+def grouped(things: Iterable[Any], batch_size: int, held: int, sample_of: Callable = lambda thing: thing,
+            ) -> Iterator[list[Any]]:
+    """Lists of things whose samples have equal shapes; holds back fewer than `held`, in order if that is 0."""
     waiting: dict[Any, list] = {}
-    for sample in samples:
+    for thing in things:
+        sample = sample_of(thing)
         kind = tuple((key, value.shape if torch.is_tensor(value) else key == "repeated" and value)
                      for key, value in sorted(sample.items()))
-        waiting.setdefault(kind, []).append(sample)
-        if len(waiting[kind]) == batch_size:
-            yield _merge(waiting.pop(kind))
-        elif sum(map(len, waiting.values())) >= 4 * batch_size:
-            yield _merge(waiting.pop(next(iter(waiting))))
-    for group in waiting.values():
-        yield _merge(group)
+        if not held and kind not in waiting:
+            yield from waiting.values()
+            waiting.clear()
+        waiting.setdefault(kind, []).append(thing)
+        positions = max((value.shape[-2:].numel() for value in sample.values() if torch.is_tensor(value)), default=0)
+        if len(waiting[kind]) >= batch_size or len(waiting[kind]) * positions >= MANY_POSITIONS:
+            yield waiting.pop(kind)
+        elif held and sum(map(len, waiting.values())) >= held:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
 
 
-def _merge(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    batch = default_collate(samples)
+def merged(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """One batch of samples of equal shapes."""
+    if len(samples) == 1:  # without a copy of a large image
+        batch = {key: value[None] if torch.is_tensor(value) else default_collate([value])
+                 for key, value in samples[0].items()}
+    else:
+        batch = default_collate(samples)
     return {**batch, "repeated": samples[0]["repeated"]} if "repeated" in batch else batch
