@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import TINY, cli, picture, write
+from conftest import ROOT, TINY, cli, picture, write
 from PIL import Image
 
 from data.check import main
@@ -119,7 +119,8 @@ def test_long_lists_are_cut(capsys):
     assert check(capsys, "--show", "0").count("\n  d/") == 5
 
 
-def test_in_parallel_as_a_command(strips):
+def test_in_parallel_as_a_command(strips, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     done = cli("-m", "data.check", strips, "--num_threads", "2")
     assert (done.returncode, done.stderr) == (1, "")
     assert "2 images the same in training and in testing" in done.stdout

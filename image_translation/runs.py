@@ -1,0 +1,58 @@
+"""Which run is meant: a name, a folder or a file; and the options of commands that say so."""
+
+import re
+from argparse import ArgumentParser
+from pathlib import Path
+
+from networks.architecture import describe
+from util import checkpoint
+from util.errors import UsageError
+from util.notices import notice
+from util.run_files import AVERAGE
+
+# Options that commands pass on to the parser of test.py, which checks them.
+VALUES = ("checkpoints_dir", "plugin_dir", "amp", "compile", "seed", "nodata", "max_megapixels", "depth_A", "range_A",
+          "depth_B", "range_B")
+FLAGS = ("eval", "plain", "keep_profile")
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Add what names a run, for `from_options`."""
+    add = parser.add_argument
+    add("run", help="name of a run in ./checkpoints, its folder, or one .pth file")
+    add("--direction", choices=("AtoB", "BtoA"), default=None, help="which generator of a cycle")
+    add("--epoch", default=None, help="which checkpoint: latest, best or an epoch")
+    add("--ema", action="store_true", help="the moving average of the weights")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--verbose", action="store_true", help="show tracebacks")
+    for name in VALUES:
+        add(f"--{name}", default=None, help="as for test.py")
+    for name in FLAGS:
+        add(f"--{name}", action="store_true", help="as for test.py")
+
+
+def find_run(run: str) -> tuple[list[str], Path | None]:
+    """The arguments of test.py that name a run, and the file of weights that stand alone.
+
+    `run` is the name of a run in ./checkpoints, a folder, or one .pth file. Raises UsageError if a file holds no
+    generator of a known family.
+    """
+    path = Path(run)
+    if path.is_dir():
+        return ["--checkpoints_dir", str(path.resolve().parent), "--name", path.resolve().name], None
+    if path.suffix != ".pth" and not path.is_file():
+        return ["--name", run], None
+    folder = path.resolve().parent
+    if named := re.fullmatch(rf"(?:iter_(\d+)|(.+?))_net_G(.*?)({AVERAGE})?\.pth", path.name):
+        iteration, epoch, suffix, average = named.groups()
+        return ["--checkpoints_dir", str(folder.parent), "--name", folder.name,
+                *(["--load_iter", iteration] if iteration else ["--epoch", epoch]),
+                *(["--model_suffix", suffix] if suffix else []), *(["--ema"] if average else [])], None
+    arguments = describe(checkpoint.clean_state_dict(checkpoint.load(path), path))
+    if "netG" not in arguments:
+        raise UsageError(f"{path} holds no generator of a family known here; give the folder of its run")
+    if "no_dropout" not in arguments:
+        notice("dropout", f"{path} does not reveal whether it was trained with dropout; assuming it was")
+    flags = ["--no_dropout"] if arguments.pop("no_dropout", False) else []
+    words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
+    return ["--checkpoints_dir", str(folder), "--name", path.name, *words, *flags], path

@@ -1,0 +1,185 @@
+"""Translate files and folders; names, folders and formats stay: image-translation translate RUN PHOTOS --out FOLDER."""
+
+import errno
+import glob
+import json
+from argparse import Namespace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from data.image_folder import contents, is_image_file, list_images
+from data.loading.loader import grouped
+from image_translation.files import places, suffix_for, write
+from image_translation.images import Item, Translation
+from image_translation.runs import add_options
+from image_translation.translator import LESS_MEMORY, Translator, from_options
+from models.engine.validation import values_of
+from util.cli import OneLineParser, run
+from util.device import cores
+from util.errors import ImageError, UsageError, one_line
+from util.files import atomic, read_json, remove_unfinished
+from util.memory import explained
+from util.notices import Bar, say, tell
+from util.types import positive, tile
+
+RECORD = ".image-translation.json"  # in the folder of translations: what made them
+LARGE = 2 ** 22                     # pixels of an image, from which one is read while one is translated
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """The options of a command line; raises UsageError."""
+    parser = OneLineParser(prog="image-translation translate", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add_options(parser)
+    add("inputs", nargs="+", metavar="INPUT", help="files, folders (with all below them) and patterns")
+    add("--out", required=True, metavar="FOLDER", help="where translations go, under the names of the originals")
+    add("--to", default=None, metavar="FORMAT", help="write all as png, jpg, tif, npy, ... instead of their own format")
+    add("--overwrite", action="store_true", help="translate again what is there, and replace files of others")
+    add("--size", choices=("kept", "trained"), default="kept", help="trained: resize images as for the training")
+    add("--tile", type=tile, default="auto", help="side of the tiles of large images; auto: if they do not fit into "
+                                                  "memory; off: never")
+    add("--batch_size", type=positive, default=8, help="images of one size translated at once")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Translate as the command line says; returns 1 if images were left out, else 0."""
+    opt = parse(argv)
+    out = Path(opt.out)
+    with explained(LESS_MEMORY):
+        originals = list(listed(opt.inputs, out))
+        translator = from_options(opt, size=opt.size, tile=opt.tile, batch_size=opt.batch_size)
+        jobs = plan(opt, translator, originals, out)
+        finished = {} if opt.overwrite else {original: target for original, target in jobs.items() if is_done(
+            original, target)}
+        jobs = {original: target for original, target in jobs.items() if original not in finished}
+        errors = translate(translator, jobs)
+    for error in errors:
+        say(f"skipped {error}")
+    there = f", {len(finished)} already there" if finished else ""
+    left_out = f", {len(errors)} skipped" if errors else ""
+    tell(f"{len(jobs) - len(errors)} images translated{there}{left_out}: {out}")
+    return int(bool(errors))
+
+
+def listed(inputs: Iterable[str], out: Path) -> Iterator[tuple[str, str]]:
+    """(file, path below the folder or pattern that it was found with); nothing inside `out`.
+
+    Raises UsageError for what matches no image.
+    """
+    for word in inputs:
+        if Path(word).is_dir():
+            root, files = Path(word), list_images(word)
+        else:
+            files = [word] if Path(word).is_file() else sorted(filter(is_image_file, glob.glob(word, recursive=True)))
+            fixed = word.split("*")[0].split("?")[0].split("[")[0] if not Path(word).is_file() else word
+            root = Path(fixed) if fixed.endswith("/") else Path(fixed).parent
+        inner = [file for file in files if not Path(file).resolve().is_relative_to(out.resolve())]
+        if files and not inner:
+            raise UsageError(f"{word} lies in --out {out}, where translations would overwrite it; name another folder")
+        if not inner:
+            raise UsageError(f"{word} is no folder, file or pattern of images; {contents(root)}")
+        yield from ((file, str(Path(file).relative_to(root))) for file in inner)
+
+
+def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]], out: Path) -> dict[str, Path]:
+    """Original -> translation; raises UsageError if that would overwrite a file that this run has not written."""
+    depth = values_of(translator.opt, translator.target_domain).depth
+    to = f".{opt.to.lstrip('.')}" if opt.to else None
+    named = []
+    for original, below in originals:
+        suffix = suffix_for(Path(original).suffix, to, depth, translator.channels)
+        named.append((original, str(Path(below).with_suffix(suffix))))
+    jobs = places(named, out)
+    sources = {Path(original).resolve() for original in jobs}
+    for target in jobs.values():
+        if target.resolve() in sources:
+            raise UsageError(f"--out {out} would overwrite {target}, which is to be translated; name another folder")
+    made_by = {"weights": translator.identity(), "size": opt.size, "options": translator.choices}
+    found = read_json(out / RECORD, dict, "--overwrite replaces it") if not opt.overwrite else made_by
+    if found and found != made_by:
+        raise UsageError(f"{out} holds translations by another run or with other options; name another folder, or "
+                         f"--overwrite them")
+    if not found and (there := next(filter(Path.exists, jobs.values()), None)):
+        raise UsageError(f"{there} exists, and was not written by this command; name another --out, or --overwrite it")
+    with atomic(out / RECORD) as file:
+        json.dump(made_by, file, indent=1)
+    for folder in {target.parent for target in jobs.values()}:
+        remove_unfinished(folder)  # of a killed process
+    return jobs
+
+
+def is_done(original: str, target: Path) -> bool:
+    """Whether a translation is there and not older than its original."""
+    return target.exists() and target.stat().st_mtime >= Path(original).stat().st_mtime
+
+
+def translate(translator: Translator, jobs: dict[str, Path]) -> list[ImageError]:
+    """Read, translate and write at the same time; returns the images that could not be read or written."""
+    errors: list[ImageError] = []
+    threads, batch_size, keep_profile = cores(), translator.opt.batch_size, translator.opt.keep_profile
+    writing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers, Bar(
+            total=len(jobs), unit="img", disable=None) as bar:
+        try:
+            items = read_ahead(readers, translator.dataset.prepare, jobs, 2 * batch_size + threads, errors, bar)
+            for group in grouped(items, batch_size, 4 * batch_size, lambda item: item.sample):
+                for item, made in zip(group, translator.translate(group), strict=True):
+                    writing.append(writers.submit(save, made, item, jobs[item.name], keep_profile))
+                while writing and (len(writing) > 2 * threads * len(group) or writing[0].done()):
+                    finish(writing.popleft(), errors, bar)
+            while writing:
+                finish(writing.popleft(), errors, bar)
+        except BaseException:
+            for future in writing:
+                future.cancel()
+            readers.shutdown(wait=False, cancel_futures=True)
+            raise
+    return errors
+
+
+def read_ahead(pool: ThreadPoolExecutor, read: Callable[[str], Item], files: Iterable[str], most: int,
+               errors: list[ImageError], bar: Any) -> Iterator[Item]:
+    """Images read in threads, in order; few at once if they are large."""
+    reading: deque[Future[Item]] = deque()
+    rest = iter(files)
+    limit = 2
+    while True:
+        while len(reading) < limit and (file := next(rest, None)) is not None:
+            reading.append(pool.submit(read, file))
+        if not reading:
+            return
+        try:
+            item = reading.popleft().result()
+        except ImageError as error:
+            errors.append(error)
+            bar.update()
+            continue
+        limit = 1 if item.positions > LARGE else most
+        yield item
+
+
+def save(made: Translation, item: Item, target: Path, keep_profile: bool) -> None:
+    """Write one translation; raises ImageError if only this one can't be written, OSError if the disk is full."""
+    try:
+        write(made.to_array(), item.name, target, made.holes[1] if made.holes else None, keep_profile)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise ImageError(item.name, f"its translation can't be written: {one_line(error)}") from error
+
+
+def finish(future: "Future[None]", errors: list[ImageError], bar: Any) -> None:
+    """Wait for one file."""
+    try:
+        future.result()
+    except ImageError as error:
+        errors.append(error)
+    bar.update()
+
+
+if __name__ == "__main__":
+    run(main)
