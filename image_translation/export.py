@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     """Export as the command line says; a file that differs from the run is not written."""
     opt = parse(argv)
     suffix, write, read = FORMATS[opt.format]
-    target = Path(opt.out or f"{Path(opt.run).stem}{suffix}")
+    target = Path(opt.out or f"{Path(opt.run).resolve().name.removesuffix('.pth')}{suffix}")
     if target.exists() and not opt.overwrite:
         raise UsageError(f"{target} exists; name another --out, or --overwrite it")
     opt.amp, opt.compile, opt.device = "off", "off", "cpu"

@@ -22,6 +22,7 @@ class Captured(Wrapped):
     """`forward`, replayed as a graph from the third call with images of one shape on.
 
     Starting its kernels one by one takes longer than running them, and keeps Python from reading and writing meanwhile.
+    For networks that depend on nothing but their input, such as ours without dropout.
     """
 
     def __init__(self, method: Callable, net: nn.Module):
@@ -45,15 +46,18 @@ class Captured(Wrapped):
         return result.clone()
 
     def _can_be_captured(self, x: Tensor) -> bool:
-        draws = any(isinstance(module, _DropoutNd) and module.training and module.p for module in self.net.modules())
         usual = x.device.type == "cuda" and x.dim() == 4 and x.dtype == torch.float32 and not torch.is_grad_enabled()
-        return usual and len(x) * x.shape[2] * x.shape[3] <= POSITIONS and not draws and not self.refused
+        if self.refused or not usual or len(x) * x.shape[2] * x.shape[3] > POSITIONS:
+            return False
+        return not any(isinstance(module, _DropoutNd) and module.training and module.p for module in self.net.modules())
 
     def _capture(self, x: Tensor) -> bool:
         """Record the graph for this shape, if it has come often enough and there is room for it."""
         if self.calls[tuple(x.shape)] <= AFTER or len(self.graphs) >= SHAPES:
             return False
         graph, source = torch.cuda.CUDAGraph(), x.clone()
+        cached = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(False)  # weights that it has cast are not there when the graph is replayed
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 result = self.method(source)
@@ -65,6 +69,8 @@ class Captured(Wrapped):
             notice("captured", f"the network is not captured as a CUDA graph: {one_line(error)}")
             self.refused = True
             return False
+        finally:
+            torch.set_autocast_cache_enabled(cached)
         self.graphs[tuple(x.shape)] = graph, source, result
         return True
 

@@ -28,13 +28,14 @@ class Statistics:
                 mean, variance = torch.batch_norm_update_stats(part, torch.zeros(width), torch.ones(width), 0.0)
             else:
                 variance, mean = torch.var_mean(part.float(), (0, 2, 3), correction=0)
-            mean, count = mean.double(), part.shape[2] * part.shape[3]
+            mean, variance = mean.cpu().double(), variance.cpu().double()
+            count = part.shape[2] * part.shape[3]
             total, delta = self.count + count, mean - self.mean
-            self.squares = self.squares + variance.double() * count + delta ** 2 * (self.count * count / total)
+            self.squares = self.squares + variance * count + delta ** 2 * (self.count * count / total)
             self.mean, self.count = self.mean + delta * (count / total), total
 
     def found(self) -> tuple[Tensor, Tensor]:
-        """(mean, variance), each (C)."""
+        """(mean, variance), each (C), on the CPU."""
         return self.mean.float(), (self.squares / self.count).float()
 
 

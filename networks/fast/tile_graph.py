@@ -49,7 +49,10 @@ class Graph:
 
 def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str]:
     """Name -> layer with the shape (C, H, W) of its output, in order, and the name of the last."""
-    twin = plain(copy.deepcopy(net)).to("meta")
+    values = [*net.parameters(), *net.buffers()]
+    shells: dict[int, Any] = {id(value): type(value)(value.detach().to("meta"), False) if isinstance(value, nn.Parameter)
+                              else value.to("meta") for value in values}
+    twin = plain(copy.deepcopy(net, shells))  # without a copy of the weights
     tracer = fx.Tracer()
     tracer.traced_func_name = "translate" if isinstance(net, AnySize) else "forward"
     try:
@@ -57,10 +60,13 @@ def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str
         shapes = Shapes(fx.GraphModule(twin, nodes))
         channels = next(m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d))
         shapes.run(torch.empty((1, channels, *size), device="meta"))
+        *inner, last = nodes.nodes
+        result = last.args[0]
+        if not isinstance(result, fx.Node) or sum(node.op == "placeholder" for node in inner) != 1:
+            raise ValueError("it does not make one image of one image")
     except Exception as error:  # of a plugin's network: anything
         raise UsageError(f"{type(net).__name__} can't be computed in tiles: {one_line(error)}") from error
-    *inner, last = nodes.nodes
-    return {node.name: layer_of(node, net, shapes.found[node.name]) for node in inner}, last.args[0].name
+    return {node.name: layer_of(node, net, shapes.found[node.name]) for node in inner}, result.name
 
 
 class Shapes(fx.Interpreter):

@@ -203,9 +203,9 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
         return Upsampled(inputs, shape, module)
     if isinstance(module, (nn.InstanceNorm2d, _BatchNorm)) and _is_of_image(module):
         return Norm(inputs, shape, module)
-    if isinstance(module, _DropoutNd) and module.training:
+    if type(module) in (nn.Dropout, nn.Dropout2d) and module.training:
         return Dropout(inputs, shape, module)
-    if isinstance(module, (*POINTWISE, _NormBase, _DropoutNd)):
+    if isinstance(module, (*POINTWISE, _NormBase)) or (isinstance(module, _DropoutNd) and not module.training):
         return Called(node, module, shape)
     raise UsageError("it is not known how far it reaches")
 

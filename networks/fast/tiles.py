@@ -7,6 +7,7 @@ its input, in host memory, for the passes after it. What is too large to be stor
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,27 +36,44 @@ class Tiled(Wrapped):
         super().__init__(method)
         self.net, self.tile, self.precision, self.channels_last = net, tile, precision, channels_last
 
-    def __call__(self, x: Tensor) -> Tensor:
-        side = SIDE if self.tile == "auto" else int(self.tile)
-        if torch.is_grad_enabled() or max(x.shape[-2:]) <= side:
-            return self.method(x)
+        self.graph: Graph | None = None  # of the last size
+
+    def __call__(self, x: Tensor, *more: Any, **named: Any) -> Any:
+        auto = self.tile == "auto"
+        side = SIDE if auto else int(self.tile)
+        if torch.is_grad_enabled() or max(x.shape[-2:]) <= side or (auto and self._fits(x, self._widest(x))):
+            return self.method(x, *more, **named)
         try:
-            graph = Graph(self.net, (x.shape[-2], x.shape[-1]))
+            if more or named:
+                raise UsageError(f"{type(self.net).__name__} takes more than an image and can't be computed in tiles")
+            graph = self._graph((x.shape[-2], x.shape[-1]))
         except UsageError as error:
-            if self.tile == "auto":
+            if auto:
                 notice("tiles", f"large images are translated whole: {error}")
-                return self.method(x)
+                return self.method(x, *more, **named)
             raise
-        if self.tile == "auto" and self._fits(x, graph):
+        if auto and self._fits(x, max(map(graph.numbers, graph.layers))):
             return self.method(x)
         results = [Run(graph, image, number, side, self._arithmetic, self.channels_last).translate()
                    for number, image in enumerate(x.split(1))]
         return torch.cat(results) if len(results) > 1 else results[0]
 
-    def _fits(self, x: Tensor, graph: "Graph") -> bool:
+    def _graph(self, size: tuple[int, int]) -> Graph:
+        if self.graph is None or self.graph.size != size:
+            self.graph = Graph(self.net, size)
+        return self.graph
+
+    def _widest(self, x: Tensor) -> int:
+        """More numbers than any layer puts out for an image, unless it enlarges it: quicker to find than the most."""
+        widths = [module.out_channels for module in self.net.modules()
+                  if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
+        return max(widths, default=0) * x.shape[-2] * x.shape[-1]
+
+    def _fits(self, x: Tensor, numbers: int) -> bool:
+        """Whether a network can translate these images whole, if its largest layer puts out so many numbers for each."""
         free = torch.cuda.mem_get_info(x.device)[0] if x.device.type == "cuda" else available_memory()
         size = 4 if self.precision is None else 2
-        return not free or WHOLE * size * len(x) * max(map(graph.numbers, graph.layers)) < SHARE * free
+        return not free or WHOLE * size * len(x) * numbers < SHARE * free
 
     def _arithmetic(self, kind: str) -> Any:
         return torch.autocast(kind, self.precision) if self.precision is not None else nullcontext()
@@ -81,7 +99,7 @@ class Run:
             elif isinstance(layer, Norm):
                 statistics = Statistics()
                 self.go_through(layer.inputs[0], statistics.add)
-                layer.mean, layer.variance = statistics.found()
+                layer.mean, layer.variance = (found.to(self.device) for found in statistics.found())
             elif self._is_shared(name):
                 self.go_through(name)
         height, width = self.graph.size
@@ -116,10 +134,13 @@ class Run:
         path = self.graph.reached([target], set(self.stored))
         new = self._to_store(target, path) if result is None else []
         after = set(self.graph.reached([self.graph.output], {*self.stored, *new}))
-        memory = Memory(self, [name for name in self.stored if name not in after])
-        for row in self._rows(target, [target, *new]):
-            memory.write(self._needs(path, row[0]))
+        memory = Memory(self, [name for name, layer in self.layers.items()
+                               if name in self.stored and name not in after and not isinstance(layer, Source)])
+        rows = [*self._rows(target, [target, *new]), []]
+        for row, below in pairwise(rows):
+            next_needs = self._needs(path, below[0]) if below else {}
             for cores in row:
+                memory.write(self._needs(path, cores), next_needs)
                 values = self._compute(path, cores)
                 if watch:
                     watch(values[target])
@@ -127,7 +148,7 @@ class Run:
                     put(result, cores[target], values[target])
                 for name in new:
                     memory.keep(name, cores[name], values[name])
-        memory.write({})
+        memory.write({}, {})
         self.stored = {name: kept for name, kept in self.stored.items() if name in after} | memory.new
 
     def _rows(self, target: str, names: list[str]) -> Iterator[list[dict[str, Region]]]:
@@ -212,12 +233,18 @@ class Memory:
         else:
             put(self.new[name], region, value)
 
-    def write(self, needs: dict[str, Region]) -> None:
-        """Write what waits, but for what the tiles that have these needs, or later ones, may read first."""
+    def write(self, needs: dict[str, Region], below: dict[str, Region]) -> None:
+        """Write what waits, but for what the tile with these needs, or a later one, may read first.
+
+        Tiles come row by row; `below` are the needs of the first tile in the next row, if there is one.
+        """
         waiting, self.waiting = self.waiting, []
         for name, (rows, columns), value in waiting:
-            old = self.instead.get(name)
-            end = min(rows[1], max(rows[0], needs[old][0][0])) if old in needs else rows[1]
+            end, old = rows[1], self.instead[name]
+            if old in needs:
+                (top, _), (left, _) = needs[old]
+                later = below[old][0][0] if old in below else end
+                end = min(end, max(rows[0], later if columns[1] <= left else top))
             put(self.new[name], ((rows[0], end), columns), value)
             if end < rows[1]:
                 self.waiting.append((name, ((end, rows[1]), columns), value[:, :, end - rows[0]:].clone()))
