@@ -104,13 +104,13 @@ def test_little_is_computed_again(monkeypatch):
 def test_memory_is_bounded(monkeypatch):
     """No tensor but those of the image's and the smallest layers' size is larger than a tile needs."""
     sizes = []
-    store = tiles.Memory.keep
+    store = tiles.Bands.put
 
-    def watched(self, name, region, value):
+    def watched(self, region, value, width):
         sizes.append(value.numel())
-        store(self, name, region, value)
+        store(self, region, value, width)
 
-    monkeypatch.setattr(tiles.Memory, "keep", watched)
+    monkeypatch.setattr(tiles.Bands, "put", watched)
     monkeypatch.setattr(tiles, "STORED", 1)
     net = define_G(3, 3, 4, "resnet_2blocks", "instance")
     with torch.no_grad():

@@ -30,12 +30,13 @@ def prepare(model: nn.Module, opt: Namespace) -> None:
     precision, on_cuda = dtype_of(opt.amp), model.device.type == "cuda"
     for net in networks(model).values():
         here = net in compiled
+        ours = type(net).__module__.startswith("networks.")  # and does the same each time
         fast.accelerate(net, fast.Choices(
             model.device, precision, compiled=here,
             channels_last_weights=here or on_cuda or (precision is not None and not model.isTrain),
             recompute=getattr(opt, "checkpoint_activations", False), processes=world_size(),
-            without=without, tile=None if tile == "off" else tile,
-            captured=on_cuda and not model.isTrain and not opt.plain and type(net).__module__.startswith("networks.")), training=model.isTrain)
+            captured=on_cuda and ours and not model.isTrain and not opt.plain, tile=None if tile == "off" else tile,
+            without=without), training=model.isTrain)
     if model.isTrain and precision == torch.float16:
         model._engine.scalers = {name.removeprefix("optimizer_"): torch.amp.GradScaler(model.device.type)
                                  for name in optimizers(model)}

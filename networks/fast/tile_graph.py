@@ -49,9 +49,8 @@ class Graph:
 
 def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str]:
     """Name -> layer with the shape (C, H, W) of its output, in order, and the name of the last."""
-    values = [*net.parameters(), *net.buffers()]
-    shells: dict[int, Any] = {id(value): type(value)(value.detach().to("meta"), False) if isinstance(value, nn.Parameter)
-                              else value.to("meta") for value in values}
+    shells: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in net.buffers()}
+    shells |= {id(weight): nn.Parameter(weight.detach().to("meta"), False) for weight in net.parameters()}
     twin = plain(copy.deepcopy(net, shells))  # without a copy of the weights
     tracer = fx.Tracer()
     tracer.traced_func_name = "translate" if isinstance(net, AnySize) else "forward"

@@ -5,9 +5,11 @@ use statistics of the whole image divide the work: a pass over all tiles gathers
 its input, in host memory, for the passes after it. What is too large to be stored is computed again.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import pairwise
+from mmap import mmap
 from typing import Any
 
 import torch
@@ -16,14 +18,15 @@ from torch import Tensor, nn
 from networks.fast.boundary import Wrapped
 from networks.fast.layers import Statistics
 from networks.fast.tile_graph import Graph, around, cut, needed, part, put, within
-from networks.fast.tile_layers import Dropout, Norm, Region, Source
+from networks.fast.tile_layers import Dropout, Norm, Region, Source, Span
 from util.errors import UsageError
 from util.memory import available_memory
 from util.notices import notice
 
 SIDE = 512       # of a tile, in pixels of the image, unless given
 FINEST = 4       # layers reduced further than this have tiles as large as those reduced this much
-STORED = 2 ** 30  # bytes of a layer's output that are stored, not computed again; always those of the smallest norm
+STORED = 3 * 2 ** 29  # bytes of a layer's output that are stored, not computed again; always those of the smallest norm
+BAND = 16        # rows of a layer that share a piece of memory
 WHOLE = 4        # times the largest layer's output: what a whole image needs at once
 SHARE = 0.8      # of the free memory, up to which images are not divided
 
@@ -70,7 +73,7 @@ class Tiled(Wrapped):
         return max(widths, default=0) * x.shape[-2] * x.shape[-1]
 
     def _fits(self, x: Tensor, numbers: int) -> bool:
-        """Whether a network can translate these images whole, if its largest layer puts out so many numbers for each."""
+        """Whether a network can translate these images whole, if its largest layer puts out this for each."""
         free = torch.cuda.mem_get_info(x.device)[0] if x.device.type == "cuda" else available_memory()
         size = 4 if self.precision is None else 2
         return not free or WHOLE * size * len(x) * numbers < SHARE * free
@@ -88,8 +91,9 @@ class Run:
         self.arithmetic, self.device = arithmetic, image.device
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.storable = max(STORED, 2 * graph.smallest)  # bytes
-        source, = (name for name, layer in self.layers.items() if isinstance(layer, Source))
-        self.stored: dict[str, Tensor] = {source: image}
+        self.source, = (name for name, layer in self.layers.items() if isinstance(layer, Source))
+        self.spare: list[Tensor] = []
+        self.stored: dict[str, Bands] = {self.source: Bands(self.format, self.spare)}  # the image itself is elsewhere
 
     def translate(self) -> Tensor:
         """(1, C', H, W)."""
@@ -132,24 +136,30 @@ class Run:
                    result: Tensor | None = None) -> None:
         """Compute a layer tile by tile: show its tiles to `watch`, and put them into `result`, or store them."""
         path = self.graph.reached([target], set(self.stored))
-        new = self._to_store(target, path) if result is None else []
-        after = set(self.graph.reached([self.graph.output], {*self.stored, *new}))
-        memory = Memory(self, [name for name, layer in self.layers.items()
-                               if name in self.stored and name not in after and not isinstance(layer, Source)])
-        rows = [*self._rows(target, [target, *new]), []]
-        for row, below in pairwise(rows):
-            next_needs = self._needs(path, below[0]) if below else {}
+        chosen = self._to_store(target, path) if result is None else []
+        new = {name: Bands(self.format, self.spare) for name in chosen}
+        after = set(self.graph.reached([self.graph.output], {*self.stored, *new})) if result is None else set()
+        for row, below in pairwise([*self._rows(target, [target, *new]), []]):
             for cores in row:
-                memory.write(self._needs(path, cores), next_needs)
                 values = self._compute(path, cores)
                 if watch:
                     watch(values[target])
                 if result is not None:
                     put(result, cores[target], values[target])
-                for name in new:
-                    memory.keep(name, cores[name], values[name])
-        memory.write({}, {})
-        self.stored = {name: kept for name, kept in self.stored.items() if name in after} | memory.new
+                for name, bands in new.items():
+                    bands.put(cores[name], self._as_stored(name, values[name]), self.layers[name].shape[2])
+            needs = self._needs(path, below[0]) if below else {}
+            for name in self.stored.keys() - after:
+                self.stored[name].release(needs[name][0][0] if name in needs else None)
+            if not new:
+                self.spare.clear()
+        self.stored = {name: kept for name, kept in self.stored.items() if name in after} | new
+        self.spare.clear()
+
+    def _as_stored(self, name: str, value: Tensor) -> Tensor:
+        """In 16 bits if 32 would take too much."""
+        large = value.dtype == torch.float32 and 4 * self.graph.numbers(name) > self.storable
+        return value.half() if large else value
 
     def _rows(self, target: str, names: list[str]) -> Iterator[list[dict[str, Region]]]:
         """For each row of tiles, and each tile in it: the part of every named layer that no other tile has."""
@@ -194,57 +204,56 @@ class Run:
         return found
 
     def _load(self, name: str, region: Region) -> Tensor:
-        kept = self.stored[name]
-        if isinstance(self.layers[name], Source):  # the image, mirrored beyond its edges as AnySize does
-            for axis, (first, last) in enumerate(region):
-                end = self.image.shape[axis + 2] - 1
-                index = end - (end - torch.arange(first, last, device=kept.device)).abs()
-                kept = kept.index_select(axis + 2, index.clamp(min=0))
+        if name == self.source:
+            x = self.image
+            for axis, (first, last) in enumerate(region):  # mirrored beyond its edges, as AnySize does
+                end = x.shape[axis + 2] - 1
+                index = end - (end - torch.arange(first, last, device=x.device)).abs()
+                x = x.index_select(axis + 2, index.clamp(min=0))
         else:
-            kept = within(kept, ((0, kept.shape[2]), (0, kept.shape[3])), region).to(self.device)
-        kept = kept.float() if kept.dtype == torch.float16 else kept  # stored so to save memory
-        return kept.contiguous(memory_format=self.format)
+            x = self.stored[name].load(region).to(self.device)
+        x = x.float() if x.dtype == torch.float16 else x  # stored so to save memory
+        return x.contiguous(memory_format=self.format)
 
 
-class Memory:
-    """What a pass stores, in host memory: in place of what is no longer needed after it, if that has the same form."""
+class Bands:
+    """A layer's output in host memory, in bands of rows, which are given back as soon as they have been read."""
 
-    def __init__(self, run: Run, last_read: list[str]):
-        self.run, self.last_read = run, last_read
-        self.new: dict[str, Tensor] = {}
-        self.instead: dict[str, str] = {}  # new layer -> the one whose memory it gets
-        self.waiting: list[tuple[str, Region, Tensor]] = []
+    def __init__(self, memory_format: Any, spare: list[Tensor]):
+        self.format, self.spare = memory_format, spare      # memory given back, of one size
+        self.bands: list[tuple[Span, Tensor, Tensor]] = []  # rows, (1, C, rows, W), and their memory
 
-    def keep(self, name: str, region: Region, value: Tensor) -> None:
-        """Store a part of a layer, as soon as what it overwrites has been read."""
-        if value.dtype == torch.float32 and 4 * self.run.graph.numbers(name) > self.run.storable:
-            value = value.half()
-        if name not in self.new:
-            shape = (1, *self.run.layers[name].shape)
-            for old in self.last_read:
-                if self.run.stored[old].shape == shape and self.run.stored[old].dtype == value.dtype:
-                    self.last_read.remove(old)
-                    self.instead[name], self.new[name] = old, self.run.stored[old]
-                    break
-            else:
-                self.new[name] = torch.empty(shape, dtype=value.dtype, memory_format=self.run.format)
-        if name in self.instead:
-            self.waiting.append((name, region, value.cpu()))
+    def put(self, region: Region, value: Tensor, width: int) -> None:
+        """Store a tile of a layer of this width; rows of tiles follow each other."""
+        (top, bottom), (left, right) = region
+        for first in range(max(top, self.bands[-1][0][1] if self.bands else 0), bottom, BAND):
+            rows = first, min(first + BAND, bottom)
+            self.bands.append((rows, *self._memory(value.shape[1], rows[1] - rows[0], width, value.dtype)))
+        for (first, last), band, _ in self.bands:
+            if top <= first and last <= bottom:
+                band[..., left:right].copy_(value[:, :, first - top:last - top])
+
+    def load(self, region: Region) -> Tensor:
+        """(1, C, rows, columns)."""
+        (top, bottom), (left, right) = region
+        parts = [band[:, :, max(top, first) - first:min(bottom, last) - first, left:right]
+                 for (first, last), band, _ in self.bands if first < bottom and last > top]
+        return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+
+    def release(self, row: int | None) -> None:
+        """Give back the bands above a row, or all."""
+        above = [memory for (_, last), _, memory in self.bands if row is None or last <= row]
+        self.bands = self.bands[len(above):]
+        self.spare += above
+
+    def _memory(self, channels: int, rows: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A band (1, C, rows, W) in memory that is spare, or straight from the system: malloc would keep it."""
+        size, taken = BAND * width * channels, rows * width * channels
+        if self.spare and (len(self.spare[-1]), self.spare[-1].dtype) == (size, dtype):
+            memory = self.spare.pop()
         else:
-            put(self.new[name], region, value)
-
-    def write(self, needs: dict[str, Region], below: dict[str, Region]) -> None:
-        """Write what waits, but for what the tile with these needs, or a later one, may read first.
-
-        Tiles come row by row; `below` are the needs of the first tile in the next row, if there is one.
-        """
-        waiting, self.waiting = self.waiting, []
-        for name, (rows, columns), value in waiting:
-            end, old = rows[1], self.instead[name]
-            if old in needs:
-                (top, _), (left, _) = needs[old]
-                later = below[old][0][0] if old in below else end
-                end = min(end, max(rows[0], later if columns[1] <= left else top))
-            put(self.new[name], ((rows[0], end), columns), value)
-            if end < rows[1]:
-                self.waiting.append((name, ((end, rows[1]), columns), value[:, :, end - rows[0]:].clone()))
+            self.spare.clear()
+            memory = torch.frombuffer(mmap(-1, size * dtype.itemsize), dtype=dtype, count=size)
+        if self.format == torch.channels_last:
+            return memory[:taken].view(1, rows, width, channels).permute(0, 3, 1, 2), memory
+        return memory[:taken].view(1, channels, rows, width), memory
