@@ -18,8 +18,10 @@ def load(
     run: str,                                      # the name of a run in ./checkpoints, its folder, or one .pth file
     *,
     direction: Literal["AtoB", "BtoA"] | None = None,  # which generator of a cycle; the run's own direction
-    epoch: str | int = "latest",                   # which checkpoint: latest, best or an epoch
+    epoch: str | int | None = None,                # which checkpoint: latest, the default, best or an epoch
     ema: bool = False,                             # the moving average of the weights
+    eval: bool = False,                            # no dropout, running statistics of batch norm
+    amp: str = "auto",                             # precision: bf16 if it is faster here; off is float32
     device: str = "auto",                          # auto, cpu, cuda, cuda:N or mps
     size: Literal["kept", "trained"] = "kept",     # of the images; trained: resized as test.py does by default
     tile: int | Literal["auto"] | None = "auto",   # side of the tiles that large images are divided into; None: whole
@@ -32,8 +34,8 @@ def load(
     from image_translation.translator import Translator, as_value_error
 
     with as_value_error():
-        return Translator(run, direction=direction, epoch=epoch, ema=ema, device=device, size=size, tile=tile,
-                          batch_size=batch_size)
+        return Translator(run, direction=direction, epoch=epoch, ema=ema, eval=eval, amp=amp, device=device,
+                          size=size, tile=tile, batch_size=batch_size)
 
 
 def train(argv: Sequence[str]) -> Any:

@@ -29,7 +29,7 @@ from util.notices import notice, tell
 
 SIZES = ((64, 64), (101, 131), (256, 256), (300, 37), (129, 255))  # (height, width) at which a file is compared
 SMALL = ((64, 64), (33, 51), (32, 32), (60, 20), (63, 47))  # for torch in half precision, slow on a CPU
-BOUND = {False: 1e-3, True: 1e-2}  # of its difference from the run, in [-1, 1]; True: in half precision
+BOUND = {False: 1e-3, True: 1e-2}  # largest difference from the run, in [-1, 1]; True: in half precision
 DYNAMIC = torch.export.Dim.DYNAMIC
 
 
@@ -52,6 +52,9 @@ def main(argv: Sequence[str]) -> int:
     opt = parse(argv)
     suffix, write, read = FORMATS[opt.format]
     target = Path(opt.out or f"{Path(opt.run).resolve().name.removesuffix('.pth')}{suffix}")
+    if target.is_dir() or target.suffix == ".pth":
+        what = "a folder" if target.is_dir() else "the name of a checkpoint"
+        raise UsageError(f"--out {target} is {what}; name a file such as {target.stem}{suffix}")
     if target.exists() and not opt.overwrite:
         raise UsageError(f"{target} exists; name another --out, or --overwrite it")
     opt.amp, opt.compile, opt.device = "off", "off", "cpu"
@@ -75,7 +78,8 @@ def main(argv: Sequence[str]) -> int:
                          f"{BOUND[opt.half]}; another --format may do")
     with atomic(target, "wb") as file:
         file.write(content)
-    tell(f"{target}: {len(content) / 2 ** 20:.1f} MiB, at most {difference:.1e} from the run at {len(sizes)} sizes")
+    tell(f"{target}: {len(content) / 2 ** 20:.1f} MiB, differs from the run by at most {difference:.1e} in [-1, 1], at "
+         f"{len(sizes)} sizes")
     return 0
 
 
@@ -84,7 +88,7 @@ def generator_of(translator: Translator) -> nn.Module:
     net = next(net for name, net in networks(translator.model).items() if name.startswith("G"))
     drops = [module for module in net.modules() if isinstance(module, _DropoutNd) and module.p > 0]
     if drops and not translator.opt.eval:
-        notice("dropout", "the run translates with dropout, the file without, as test.py does with --eval")
+        notice("dropout", "the run translates with dropout, which the file leaves out: its output differs visibly")
     for module in drops:
         module.p = 0.0
     return net
@@ -138,7 +142,7 @@ class Exported(nn.Module):
 
 def compare(exported: Callable[[Tensor], Tensor], module: Exported, net: nn.Module, translator: Translator,
             sizes: Sequence[tuple[int, int]]) -> float:
-    """The largest difference between a file and the run in float32, in [-1, 1]; of images beyond their rounding."""
+    """The largest difference between a file and the run in float32, in [-1, 1]; for uint8 images, beyond rounding."""
     largest = 0.0
     for i, size in enumerate(sizes):
         x = module.example(1 + i % 2, size)
@@ -174,7 +178,7 @@ def metadata(translator: Translator, opt: Namespace) -> dict[str, str]:
 
 
 def program_of(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """The graph of a network for every batch and size, those with one pixel inside a U-Net too."""
+    """The graph of a network for any batch and size, including those that a U-Net reduces to one pixel."""
     config: Any = importlib.import_module("torch.fx.experimental._config")
 
     rows, columns = (1, 2) if module.images else (2, 3)

@@ -126,11 +126,12 @@ def _write_tiff(array: np.ndarray, original: str, target: Path, nodata: float | 
             options = _of_tiff(source.pages[0], array.shape, original)
     try:
         save_exact(array, target, nodata, **options)
-    except (ImportError, KeyError, ValueError) as error:  # without imagecodecs
+    except (ImportError, KeyError, ValueError):  # without imagecodecs
         if "compression" not in options:
             raise
         name = options.pop("compression").name
-        notice(f"codec {name}", f"{target} is compressed with deflate instead of {name} ({error}) (further ones too)")
+        notice(f"codec {name}", f"{target} is compressed with deflate (further ones too); {name} needs an extra: pip "
+                                f"install -e \".[codecs]\"")
         save_exact(array, target, nodata, compression="zlib", **options)
 
 

@@ -33,7 +33,7 @@ def _is_ours(module: ModuleType) -> bool:
 
 
 def script(name: str) -> ModuleType:
-    """The module `train.py` or `test.py`, whose names belong to others too."""
+    """The module `train.py` or `test.py`, under a name of its own, as others are called `test` too."""
     enter()
     full = f"image_translation.scripts.{name}"
     if full not in sys.modules:

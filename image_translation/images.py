@@ -26,11 +26,12 @@ SOME = "the image"  # what one without a name is called
 
 
 class Item(NamedTuple):
-    """An image on its way: a sample of a dataset, and what its translation shall look like."""
+    """An image on its way: a sample of a dataset, and what its translation should look like."""
 
     sample: dict[str, Any]                          # "A": (C, H, W) in [-1, 1], "A_paths": its name
     kind: str                                       # "picture", "array", "flat" (H, W), "unit", "flat unit"
     holes: tuple[np.ndarray, float] | None = None   # pixels (H, W) without data, and the value that says so
+    dtype: Any = None                               # of a float array
 
     @property
     def name(self) -> str:
@@ -95,7 +96,8 @@ class Images(BaseDataset):
         geometry = self.geometry(array, name)
         tensor = (EIGHT_BIT.to_tensor(geometry(array) * 255) if unit
                   else self.to_tensor(source, array, geometry, name or SOME))
-        return Item({"A": tensor, "A_paths": name}, kind, self.holes(pixels, name))
+        dtype = getattr(image, "dtype", None)
+        return Item({"A": tensor, "A_paths": name}, kind, self.holes(pixels, name), dtype)
 
     def _of_pillow(self, image: Image.Image, name: str) -> Pixels:
         channels = self.channels[self.source]
@@ -154,6 +156,8 @@ def finished(item: Item, translation: Translation) -> Any:
         return to_pillow(array)
     if "unit" in item.kind and torch.is_tensor(translation.value):
         array = UNIT.to_array(translation.value)
+    if item.dtype is not None and item.dtype.kind == array.dtype.kind == "f":
+        array = array.astype(item.dtype)
     return array[:, :, 0] if "flat" in item.kind and array.shape[2] == 1 else array
 
 

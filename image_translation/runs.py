@@ -6,7 +6,7 @@ from pathlib import Path
 
 from networks.architecture import describe
 from util import checkpoint
-from util.errors import UsageError
+from util.errors import UsageError, did_you_mean
 from util.notices import notice
 from util.run_files import AVERAGE
 
@@ -31,16 +31,23 @@ def add_options(parser: ArgumentParser) -> None:
         add(f"--{name}", action="store_true", help="as for test.py")
 
 
-def find_run(run: str) -> tuple[list[str], Path | None]:
+def find_run(run: str, checkpoints_dir: str = "./checkpoints") -> tuple[list[str], Path | None]:
     """The arguments of test.py that name a run, and the file of weights that stand alone.
 
-    `run` is the name of a run in ./checkpoints, a folder, or one .pth file. Raises UsageError if a file holds no
-    generator of a known family.
+    `run` is the name of a run in `checkpoints_dir`, a folder, or one .pth file. Raises UsageError for a run that does
+    not exist, and a file that holds no generator of a known family.
     """
+    if not run or run.startswith("-"):
+        raise UsageError(f"'{run}' is no run; give the name of a run, a folder, or a .pth file")
     path = Path(run)
-    if path.is_dir():
+    known = (Path(checkpoints_dir) / run).is_dir()
+    if path.is_dir() and (any(path.glob("*_net_*.pth")) or not known):  # it may hold images, and share a run's name
         return ["--checkpoints_dir", str(path.resolve().parent), "--name", path.resolve().name], None
     if path.suffix != ".pth" and not path.is_file():
+        if not known:
+            runs = [folder.name for folder in Path(checkpoints_dir).glob("*/")]
+            raise UsageError(f"there is no run {run} in {checkpoints_dir}.{did_you_mean(run, runs)} Give the name of a "
+                             f"run there, a folder, or a .pth file")
         return ["--name", run], None
     folder = path.resolve().parent
     if named := re.fullmatch(rf"(?:iter_(\d+)|(.+?))_net_G(.*?)({AVERAGE})?\.pth", path.name):

@@ -3,6 +3,7 @@
 import errno
 import glob
 import json
+import time
 from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ from util.notices import Bar, say, tell
 from util.types import positive, tile
 
 RECORD = ".image-translation.json"  # in the folder of translations: what made them
-LARGE = 2 ** 22                     # pixels of an image, from which one is read while one is translated
+LARGE = 2 ** 22                     # pixels above which only one image is read ahead
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -37,7 +38,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     add("inputs", nargs="+", metavar="INPUT", help="files, folders (with all below them) and patterns")
     add("--out", required=True, metavar="FOLDER", help="where translations go, under the names of the originals")
     add("--to", default=None, metavar="FORMAT", help="write all as png, jpg, tif, npy, ... instead of their own format")
-    add("--overwrite", action="store_true", help="translate again what is there, and replace files of others")
+    add("--overwrite", action="store_true", help="translate again what is there; replace files it did not write")
     add("--size", choices=("kept", "trained"), default="kept", help="trained: resize images as for the training")
     add("--tile", type=tile, default="auto", help="side of the tiles of large images; auto: if they do not fit into "
                                                   "memory; off: never")
@@ -53,8 +54,9 @@ def main(argv: Sequence[str]) -> int:
         originals = list(listed(opt.inputs, out))
         translator = from_options(opt, size=opt.size, tile=opt.tile, batch_size=opt.batch_size)
         jobs = plan(opt, translator, originals, out)
-        finished = {} if opt.overwrite else {original: target for original, target in jobs.items() if is_done(
-            original, target)}
+        since = read_json(out / RECORD, dict, "")["since"]
+        finished = {} if opt.overwrite else {original: target for original, target in jobs.items()
+                                             if is_done(original, target, since)}
         jobs = {original: target for original, target in jobs.items() if original not in finished}
         errors = translate(translator, jobs)
     for error in errors:
@@ -79,7 +81,7 @@ def listed(inputs: Iterable[str], out: Path) -> Iterator[tuple[str, str]]:
             root = Path(fixed) if fixed.endswith("/") else Path(fixed).parent
         inner = [file for file in files if not Path(file).resolve().is_relative_to(out.resolve())]
         if files and not inner:
-            raise UsageError(f"{word} lies in --out {out}, where translations would overwrite it; name another folder")
+            raise UsageError(f"{word} is in --out {out}, where translations would overwrite it; name another folder")
         if not inner:
             raise UsageError(f"{word} is no folder, file or pattern of images; {contents(root)}")
         yield from ((file, str(Path(file).relative_to(root))) for file in inner)
@@ -98,23 +100,40 @@ def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]
     for target in jobs.values():
         if target.resolve() in sources:
             raise UsageError(f"--out {out} would overwrite {target}, which is to be translated; name another folder")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; name a folder")
     made_by = {"weights": translator.identity(), "size": opt.size, "options": translator.choices}
-    found = read_json(out / RECORD, dict, "--overwrite replaces it") if not opt.overwrite else made_by
-    if found and found != made_by:
-        raise UsageError(f"{out} holds translations by another run or with other options; name another folder, or "
-                         f"--overwrite them")
-    if not found and (there := next(filter(Path.exists, jobs.values()), None)):
+    found = read_record(out, opt.overwrite)
+    if found.get("made_by", made_by) != made_by:
+        if not opt.overwrite:
+            raise UsageError(f"{out} holds translations by another run or with other options; name another folder, or "
+                             f"--overwrite them")
+        found = {}
+    if not found and not opt.overwrite and (there := next(filter(Path.exists, jobs.values()), None)):
         raise UsageError(f"{there} exists, and was not written by this command; name another --out, or --overwrite it")
     with atomic(out / RECORD) as file:
-        json.dump(made_by, file, indent=1)
+        json.dump({"made_by": made_by, "since": found.get("since", time.time())}, file, indent=1)
     for folder in {target.parent for target in jobs.values()}:
         remove_unfinished(folder)  # of a killed process
     return jobs
 
 
-def is_done(original: str, target: Path) -> bool:
-    """Whether a translation is there and not older than its original."""
-    return target.exists() and target.stat().st_mtime >= Path(original).stat().st_mtime
+def read_record(out: Path, overwrite: bool) -> dict[str, Any]:
+    """What made the translations in a folder, and since when; empty if nothing did, or if that is to be replaced."""
+    def checked(record: dict) -> dict[str, Any]:
+        return {"made_by": dict(record["made_by"]), "since": float(record["since"])}
+
+    try:
+        return read_json(out / RECORD, checked, "--overwrite replaces it")
+    except UsageError:
+        if overwrite:
+            return {}
+        raise
+
+
+def is_done(original: str, target: Path, since: float) -> bool:
+    """Whether a translation is there, newer than its original, and by this run."""
+    return target.exists() and target.stat().st_mtime >= max(Path(original).stat().st_mtime, since - 0.05)  # a file's time comes from a coarser clock
 
 
 def translate(translator: Translator, jobs: dict[str, Path]) -> list[ImageError]:

@@ -51,7 +51,8 @@ class Translator:
         """`options` are further ones of test.py. Raises UsageError for a run that can't be loaded."""
         if size not in ("kept", "trained"):
             raise UsageError(f"size={size!r} is neither 'kept' nor 'trained'")
-        argv, self.weights = find_run(str(run))
+        argv, self.weights = find_run(str(run), named.get("checkpoints_dir") or "./checkpoints")
+        check_choice(run, argv, named)
         named |= {"tile": "off" if tile is None else tile, "batch_size": batch_size}
         for name, value in named.items():
             if value is not None and value is not False:
@@ -60,6 +61,8 @@ class Translator:
                                         *(["--preprocess", "none"] if size == "kept" else [])])
         self.opt.serial_batches = self.opt.no_flip = True
         recorded = read_record(self.opt.checkpoints_dir, self.opt.name).get("options", {})
+        if not recorded and named.get("direction") and not getattr(self.opt, "model_suffix", ""):
+            raise UsageError(f"{run} has one generator and no record of its direction; leave out the direction")
         resized = size == "kept" and any(word in recorded.get("preprocess", "") for word in ("resize", "scale"))
         self.through_dataset = self.opt.model != "test"  # what enters its network is made by its own dataset
         self.dataset = Images(self.opt, self.through_dataset, width_height(self.opt.load_size) if resized else None)
@@ -74,7 +77,8 @@ class Translator:
             self.model.eval()
         self._one_at_a_time = threading.Lock()
         self.choices = {name: value for name, value in named.items()  # that may change a translation
-                        if value is not None and value is not False and name not in ("device", "batch_size", "tile")}
+                        if value is not None and value is not False and name in (*VALUES, *FLAGS)
+                        and name != "checkpoints_dir"}
 
     def _load(self, weights: Path, tag: str) -> None:
         net: Any = self.model.netG
@@ -109,7 +113,7 @@ class Translator:
         if isinstance(image, (str, Path, Image.Image, np.ndarray)):
             return next(self._each([image]))
         if not isinstance(image, Iterable):
-            raise ValueError(f"a {type(image).__name__} is no image: give a path, a Pillow image, an array "
+            raise ValueError(f"{type(image).__name__} is no image: give a path, a Pillow image, an array "
                              f"(H, W[, C]), a tensor (N, C, H, W), or an iterable of these")
         return self._each(image)
 
@@ -123,12 +127,12 @@ class Translator:
         return map(self._tensor, tensors)
 
     def _in_batches(self, images: Iterable[Any]) -> Iterator[Any]:
-        failed: list[UsageError] = []
+        failed: list[Exception] = []
 
         def prepared() -> Iterator[Item]:
             try:
                 yield from map(self.dataset.prepare, images)
-            except UsageError as error:
+            except Exception as error:  # of the iterable, too
                 failed.append(error)
 
         for group in grouped(prepared(), self.opt.batch_size, 0, lambda item: item.sample):
@@ -136,6 +140,8 @@ class Translator:
                 translations = self.translate(group)
             yield from map(finished, group, translations)
         for error in failed:  # after the images before it
+            if not isinstance(error, UsageError):
+                raise error
             raise ValueError(str(error)) from error
 
     def translate(self, items: Sequence[Item]) -> list[Translation]:
@@ -160,11 +166,21 @@ class Translator:
         channels = self.dataset.channels[self.dataset.source]
         if self.through_dataset or x.dim() != 4 or x.shape[1] != channels or not x.is_floating_point() or not x.numel():
             what = "images, not tensors" if self.through_dataset else f"float tensors (N, {channels}, H, W) in [-1, 1]"
-            raise ValueError(f"this run translates {what}, not {tuple(x.shape)} of {x.dtype}")
+            hint = "; x[None] adds the batch dimension" if x.dim() == 3 else ""
+            raise ValueError(f"this run translates {what}, not {tuple(x.shape)} of {x.dtype}{hint}")
+        if x.layout != torch.strided or x.is_meta or not x.detach().abs().amax() <= 1.01:
+            raise ValueError("a tensor holds values in [-1, 1], stored densely on a device, and this one others")
         with as_value_error():
             parts = [self._run({"A": part, "A_paths": [""] * len(part)})[0]
                      for part in x.detach().float().split(self.opt.batch_size)]
         return torch.cat(parts).to(x.device, x.dtype)
+
+
+def check_choice(run: str, argv: Sequence[str], named: dict[str, Any]) -> None:
+    """Raise UsageError if a file names a checkpoint, and other arguments another one."""
+    given = [name for name in ("direction", "epoch", "ema") if named.get(name)]
+    if given and {"--epoch", "--load_iter"} & {*argv}:
+        raise UsageError(f"{run} names a checkpoint and a generator; leave out {', '.join(given)}, or give the folder")
 
 
 def from_options(opt: Namespace, **more: Any) -> Translator:

@@ -66,7 +66,7 @@ def test_without_dropout_arrays_and_tensors_too(strips):
     translate = loaded()
     assert np.array_equal(translate(array), expected)
     unit = translate(array / 255)
-    assert unit.dtype == np.float32
+    assert unit.dtype == float
     assert abs(unit * 255 - expected).max() < 0.51
     tensor = ValueRange().to_tensor(array)[None]
     made = translate(tensor.half())
@@ -118,6 +118,17 @@ def test_those_before_a_broken_one_come_first(run):
         next(made)
 
 
+def test_an_error_of_the_iterable_comes_after_the_images_before_it(run):
+    def images():
+        yield picture()
+        raise KeyError("mine")
+
+    made = loaded()(images())
+    assert next(made).shape == (64, 64, 3)
+    with pytest.raises(KeyError, match="mine"):
+        next(made)
+
+
 def test_the_direction_and_the_model_of_a_cycle(domains):
     run_train("--model", "cycle_gan", "--dataroot", domains, "--input_nc", "1", "--lambda_identity", "0")
     assert loaded()(picture(40, 40, channels=1)).shape == (40, 40, 3)
@@ -132,6 +143,11 @@ def test_a_folder_a_file_of_a_run_and_a_lone_file(strips, tmp_path):
     expected = load(RUN, device="cpu")(array)
     assert np.array_equal(load(str(folder), device="cpu")(array), expected)
     assert np.array_equal(load(str(folder / "latest_net_G.pth"), device="cpu")(array), expected)
+    shutil.copy(folder / "latest_net_G.pth", folder / "7_net_G.pth")
+    assert np.array_equal(load(str(folder / "7_net_G.pth"), device="cpu")(array), expected)
+    for more in ({"epoch": 3}, {"direction": "AtoB"}, {"ema": True}):
+        with pytest.raises(ValueError, match=r"7_net_G.pth names a checkpoint and a generator; leave out"):
+            load(str(folder / "7_net_G.pth"), **more)
     average = load(str(folder / "latest_net_G_ema.pth"), device="cpu")(array)
     assert np.array_equal(load(RUN, device="cpu", ema=True)(array), average)
     assert not np.array_equal(average, expected)
@@ -170,7 +186,7 @@ def test_threads_share_a_run(run):
 
 
 @pytest.mark.parametrize(("image", "message"), [
-    (3, "a int is no image: give a path"),
+    (3, "int is no image: give a path"),
     (np.zeros(3), r"an array \(3,\) of float64 is no image"),
     (np.zeros((4, 4, 3), complex), "pixels are numbers, not complex128"),
     (np.full((4, 4, 3), 7.0), "a float array for a run of 8-bit images holds values from 0 to 1"),
@@ -181,6 +197,8 @@ def test_threads_share_a_run(run):
     (torch.zeros(3, 3), r"float tensors \(N, 3, H, W\) in \[-1, 1\], not \(3, 3\)"),
     (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "not .* of torch.uint8"),
     ("nope.png", "nope.png: can't be read"),
+    (torch.full((1, 3, 8, 8), 7.0), r"a tensor holds values in \[-1, 1\]"),
+    (torch.full((1, 3, 8, 8), torch.nan), r"a tensor holds values in \[-1, 1\]"),
 ])
 def test_what_is_no_image_is_a_value_error(run, image, message):
     with pytest.raises(ValueError, match=message):
@@ -188,7 +206,7 @@ def test_what_is_no_image_is_a_value_error(run, image, message):
 
 
 def test_runs_that_can_not_be_loaded(run):
-    for name, message in (("nope", "There is no folder checkpoints/nope"), ("nope.pth", "does not exist")):
+    for name, message in (("nope", r"there is no run nope in ./checkpoints"), ("nope.pth", "does not exist")):
         with pytest.raises(ValueError, match=message):
             load(name)
     Path("empty").mkdir()

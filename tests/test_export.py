@@ -61,7 +61,7 @@ def test_equals_the_run_at_every_size(run, kind):
 def test_images_in_images_out(run, kind, capsys):
     pytest.importorskip("onnxruntime")
     file, translate = exported("--format", kind, "--images"), load(RUN, device="cpu")
-    assert "from the run at 5 sizes" in capsys.readouterr().out
+    assert "in [-1, 1], at 5 sizes" in capsys.readouterr().out
     images = np.stack([picture(101, 67, seed=i) for i in range(2)])
     if kind == "onnx":
         as_the_page_says()
@@ -74,7 +74,7 @@ def as_the_page_says():
     """Do what docs/using.md does in onnxruntime."""
     page = (ROOT / "docs/using.md").read_text()
     code = next(block.split("```")[0] for block in page.split("```python\n") if "onnxruntime.InferenceSession" in block)
-    Path(f"{RUN}.onnx").rename("horse2zebra.onnx")
+    Path(f"{RUN}.onnx").rename("images.onnx")
     Image.fromarray(picture(90, 70)).save("photo.jpg")
     exec(compile(code, "page", "exec"), {})
     assert Image.open("zebra.png").size == (90, 70)
@@ -110,7 +110,7 @@ def test_dropout_is_off_and_said_so(strips, capsys):
     x = torch.rand(2, 3, 64, 64) * 2 - 1
     assert torch.equal(file(x)[0], file(x[:1])[0])
     assert main([RUN, "--format", "torchscript", "--overwrite"]) == 0
-    assert "the file without, as test.py does with --eval" in capsys.readouterr().err
+    assert "dropout, which the file leaves out" in capsys.readouterr().err
 
 
 def test_one_line_for_what_can_not_be_done(run, monkeypatch):
@@ -118,7 +118,7 @@ def test_one_line_for_what_can_not_be_done(run, monkeypatch):
     with pytest.raises(UsageError, match=r"experiment_name.pt exists; name another --out"):
         main([RUN, "--format", "torchscript"])
     assert Path(f"{RUN}.pt").read_text() == "mine"
-    with pytest.raises(UsageError, match="There is no folder"):
+    with pytest.raises(UsageError, match="there is no run nope"):
         main(["nope"])
     import image_translation.export as export
 

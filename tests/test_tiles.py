@@ -139,6 +139,45 @@ def test_a_network_of_a_plugin():
     assert relative(*both(net, torch.randn(1, 3, 90, 110), 64)) < 2e-5
 
 
+def refused(net, message):
+    with pytest.raises(UsageError, match=message):
+        both(net, torch.randn(1, 3, 100, 100), 64)
+
+
+def test_what_has_no_tiles_is_refused():
+    hooked = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.InstanceNorm2d(3))
+    hooked[1].register_forward_hook(lambda module, inputs, output: output * 2)
+    refused(hooked, "hooks or a parametrization")
+    refused(nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 1))), "hooks or a parametrization")
+    refused(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular")), "its padding is circular")
+    refused(nn.Sequential(nn.Conv2d(3, 3, 2, 2), nn.ConvTranspose2d(3, 3, 1, 2, output_padding=1)), "stride is larger")
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.gate = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, (1, 100))
+
+        def forward(self, x):
+            return self.conv(x) * self.gate(x)
+
+    refused(Gated(), "its inputs differ in size")
+
+
+def test_sizes_methods_and_dropout_of_plugins():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.conv = nn.ConvTranspose2d(3, 4, 4, 2, 1), nn.Conv2d(4, 3, 3)
+            self.drop = nn.Dropout(0.5, inplace=True)
+
+        def forward(self, x):
+            return self.drop(self.conv(self.up(x).mul(2.0).add(1.0, alpha=2)))
+
+    whole, tiled = both(Odd(), torch.randn(2, 3, 90, 70), 64)
+    assert whole.shape == tiled.shape == (2, 3, 178, 138)
+    assert relative(whole, tiled) < 2e-5
+
+
 def test_an_activation_in_place_that_others_see_is_refused():
     class Seen(nn.Module):
         def __init__(self):
@@ -149,8 +188,7 @@ def test_an_activation_in_place_that_others_see_is_refused():
             x = self.conv(x)
             return self.relu(x) + x
 
-    with pytest.raises(UsageError, match="in place"):
-        both(Seen(), torch.randn(1, 3, 100, 100), 64)
+    refused(Seen(), "in place")
 
 
 def test_auto_divides_what_does_not_fit(monkeypatch):

@@ -169,6 +169,21 @@ def test_it_continues_where_it_was_and_redoes_what_changed(capsys):
     assert Path("out/0.png").stat().st_mtime_ns != first[Path("out/0.png")]
 
 
+def test_what_another_run_has_left_is_not_done():
+    for i in range(2):
+        write(f"in/{i}.png", picture(seed=i))
+    assert translate("in", "--out", "out") == 0
+    old = pixels("out/1.png")
+    os.utime("out/1.png", (time.time() - 100, time.time() - 100))
+    os.utime("in/1.png", (time.time() - 200, time.time() - 200))
+    Path("checkpoints/s").mkdir()
+    torch.save(define_G(3, 3, 4, "resnet_2blocks", "instance", init_gain=0.3).state_dict(),
+               "checkpoints/s/latest_net_G.pth")
+    assert main(["s", "in/0.png", "--out", "out", "--overwrite", "--device", "cpu"]) == 0
+    assert main(["s", "in", "--out", "out", "--device", "cpu", "--epoch", "latest"]) == 0
+    assert abs(pixels("out/1.png") - old).max() > 1
+
+
 def test_translations_inside_a_folder_are_not_translated_again():
     write("in/a.png", picture())
     for _ in range(2):
@@ -241,7 +256,9 @@ def test_a_full_disk_ends_it_without_half_a_file(monkeypatch, capsys):
 def test_an_out_that_can_not_be_written():
     write("in/a.png", picture())
     Path("file").write_text("")
-    with pytest.raises((UsageError, OSError)):
+    with pytest.raises(UsageError, match="--out file is a file"):
+        translate("in", "--out", "file")
+    with pytest.raises(OSError, match="file"):
         translate("in", "--out", "file/below")
 
 

@@ -1,4 +1,4 @@
-"""A network's forward pass as one CUDA graph, for images of sizes that come again."""
+"""A network's forward pass as one CUDA graph, for recurring image sizes."""
 
 import copy
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from util.errors import one_line
 from util.memory import ran_out
 from util.notices import notice
 
-AFTER = 2                # calls with images of one shape, which run as they are: kernels are chosen in them
+AFTER = 2                # eager calls per shape before it is captured, in which kernels are chosen
 SHAPES = 4               # graphs kept, each with memory of its own
 POSITIONS = 2 ** 20      # of a batch, from which a GPU is busy longer than its kernels take to start
 
@@ -57,7 +57,7 @@ class Captured(Wrapped):
             return False
         graph, source = torch.cuda.CUDAGraph(), x.clone()
         cached = torch.is_autocast_cache_enabled()
-        torch.set_autocast_cache_enabled(False)  # weights that it has cast are not there when the graph is replayed
+        torch.set_autocast_cache_enabled(False)  # cached casts of weights would be freed before a replay
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 result = self.method(source)

@@ -20,12 +20,12 @@ class Graph:
     Raises UsageError for a network that can't be divided into tiles.
     """
 
-    def __init__(self, net: nn.Module, size: tuple[int, int]):
+    def __init__(self, net: nn.Module, channels: int, size: tuple[int, int]):
         self.size = size
         self.full = size
         if isinstance(net, AnySize):
             self.full = tuple(max(side + -side % net.size_multiple, net.smallest) for side in size)
-        self.layers, self.output = traced(net, self.full)
+        self.layers, self.output = traced(net, (channels, *self.full))
         self.readers = {name: [reader for reader, layer in self.layers.items() if name in layer.inputs]
                         for name in self.layers}
         self.smallest = min((self.numbers(name) for name, layer in self.layers.items() if isinstance(layer, Norm)),
@@ -57,15 +57,14 @@ def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str
     try:
         nodes = tracer.trace(twin)
         shapes = Shapes(fx.GraphModule(twin, nodes))
-        channels = next(m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d))
-        shapes.run(torch.empty((1, channels, *size), device="meta"))
+        shapes.run(torch.empty((1, *size), device="meta"))
         *inner, last = nodes.nodes
         result = last.args[0]
         if not isinstance(result, fx.Node) or sum(node.op == "placeholder" for node in inner) != 1:
-            raise ValueError("it does not make one image of one image")
+            raise ValueError("it does not map one image to one image")
     except Exception as error:  # of a plugin's network: anything
         raise UsageError(f"{type(net).__name__} can't be computed in tiles: {one_line(error)}") from error
-    return {node.name: layer_of(node, net, shapes.found[node.name]) for node in inner}, result.name
+    return {node.name: layer_of(node, net, shapes.found) for node in inner}, result.name
 
 
 class Shapes(fx.Interpreter):
@@ -82,7 +81,7 @@ class Shapes(fx.Interpreter):
 
 
 def needed(layer: Layer, region: Region, plane: tuple[int, ...]) -> Region:
-    """The part of an input, H x W = `plane`, that a part of a layer's output needs."""
+    """The region of an input of size `plane` (H, W) that a region of a layer's output needs."""
     spans = []
     for axis, (span, size) in enumerate(zip(region, plane, strict=True)):
         first, last = layer.reach(span, axis)

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
+from torch.nn.utils.parametrize import is_parametrized
 
 from util.errors import UsageError
 
@@ -19,11 +20,12 @@ POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmo
              nn.Softplus)
 FUNCTIONS = {torch.add, operator.add, operator.iadd, torch.sub, operator.sub, torch.mul, operator.mul, torch.cat,
              torch.tanh, torch.relu, torch.sigmoid, F.relu, F.leaky_relu, F.sigmoid, F.tanh}
+MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 METHODS = {"add", "sub", "mul", "tanh", "relu", "sigmoid", "float", "contiguous"}
 
 
 class Layer:
-    """A layer whose output depends on the same pixel of its inputs alone; others override `reach`."""
+    """Each output pixel depends only on the same pixel of the inputs; subclasses that need more override `reach`."""
 
     mode = "constant"  # of the padding where `reach` leaves the image, as F.pad calls it
     pointwise = True
@@ -32,7 +34,7 @@ class Layer:
         self.inputs, self.shape = inputs, shape  # (C, H, W) of the output
 
     def reach(self, span: Span, axis: int) -> Span:
-        """The rows (axis 0) or columns (1) of the input that these of the output need; may leave the image."""
+        """The input rows (axis 0) or columns (1) that the given output ones need; may reach beyond the image."""
         return span
 
     def __call__(self, values: list[Tensor], region: Region) -> Tensor:
@@ -68,7 +70,9 @@ class Window(Layer):
         self.stride, self.width = (1, 1), (1, 1)
         if isinstance(module, nn.Conv2d):
             around = module._reversed_padding_repeated_twice
-            self.mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+            if module.padding_mode not in MODES:
+                raise UsageError(f"its padding is {module.padding_mode}")
+            self.mode = MODES[module.padding_mode]
             self.stride = tuple(module.stride)
             self.width = tuple(d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True))
             self.module.padding, self.module.padding_mode = (0, 0), "zeros"
@@ -98,6 +102,8 @@ class Transposed(Layer):
         self.stride, self.padding, self.module = module.stride, module.padding, copy.copy(module)
         self.width = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         self.module.padding = self.module.output_padding = (0, 0)
+        if any(width + 1 < stride for width, stride in zip(self.width, self.stride, strict=True)):
+            raise UsageError("its stride is larger than its kernel")
 
     def reach(self, span: Span, axis: int) -> Span:
         shift = int(self.padding[axis])
@@ -154,7 +160,8 @@ class Dropout(Layer):
 
     def __init__(self, inputs: list[str], shape: tuple[int, ...], dropout: Any):
         super().__init__(inputs, shape)
-        self.dropout = dropout
+        self.dropout = copy.copy(dropout)
+        self.dropout.inplace = False
         self.kept = torch.empty(0)
 
     def draw(self, number: int, device: torch.device) -> None:
@@ -172,22 +179,24 @@ class Dropout(Layer):
         return x * kept.to(x.device, x.dtype) / (1 - p)
 
 
-def layer_of(node: fx.Node, net: nn.Module, shape: tuple[int, ...]) -> Layer:
+def layer_of(node: fx.Node, net: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Layer:
     """The layer that a node of a traced network stands for; raises UsageError for one that has no tiles."""
-    inputs = [source.name for source in node.all_input_nodes]
+    inputs, shape = [source.name for source in node.all_input_nodes], shapes[node.name]
     if node.op == "placeholder":
         return Source([], shape)
     try:
         if len(shape) != 3:
             raise UsageError("it is no image")
         _check_in_place(node, net)
+        if node.op != "call_module" and any(shapes[name][-2:] != shape[-2:] for name in inputs):
+            raise UsageError("its inputs differ in size")
         if node.op == "call_module":
             return _of_module(node, net.get_submodule(str(node.target)), inputs, shape)
         if node.op == "call_function" and node.target in FUNCTIONS:
             _check_function(node)
             return Called(node, node.target, shape)
         if node.op == "call_method" and node.target in METHODS:
-            return Called(node, lambda x, *args: getattr(x, str(node.target))(*args), shape)
+            return Called(node, getattr(Tensor, str(node.target)), shape)
         raise UsageError("it is not known how far it reaches")
     except UsageError as error:
         what = type(net.get_submodule(str(node.target))).__name__ if node.op == "call_module" else node.name
@@ -195,6 +204,9 @@ def layer_of(node: fx.Node, net: nn.Module, shape: tuple[int, ...]) -> Layer:
 
 
 def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, ...]) -> Layer:
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks) or is_parametrized(module):
+        raise UsageError("hooks or a parametrization change what it does")
     if isinstance(module, (nn.Conv2d, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)):
         return Window(inputs, shape, module)
     if isinstance(module, nn.ConvTranspose2d):

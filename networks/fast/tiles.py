@@ -5,7 +5,6 @@ use statistics of the whole image divide the work: a pass over all tiles gathers
 its input, in host memory, for the passes after it. What is too large to be stored is computed again.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import pairwise
@@ -25,7 +24,7 @@ from util.notices import notice
 
 SIDE = 512       # of a tile, in pixels of the image, unless given
 FINEST = 4       # layers reduced further than this have tiles as large as those reduced this much
-STORED = 3 * 2 ** 29  # bytes of a layer's output that are stored, not computed again; always those of the smallest norm
+STORED = 3 * 2 ** 29  # largest layer output, in bytes, kept rather than recomputed; that of the smallest norm always is
 BAND = 16        # rows of a layer that share a piece of memory
 WHOLE = 4        # times the largest layer's output: what a whole image needs at once
 SHARE = 0.8      # of the free memory, up to which images are not divided
@@ -49,7 +48,7 @@ class Tiled(Wrapped):
         try:
             if more or named:
                 raise UsageError(f"{type(self.net).__name__} takes more than an image and can't be computed in tiles")
-            graph = self._graph((x.shape[-2], x.shape[-1]))
+            graph = self._graph(x)
         except UsageError as error:
             if auto:
                 notice("tiles", f"large images are translated whole: {error}")
@@ -61,19 +60,20 @@ class Tiled(Wrapped):
                    for number, image in enumerate(x.split(1))]
         return torch.cat(results) if len(results) > 1 else results[0]
 
-    def _graph(self, size: tuple[int, int]) -> Graph:
+    def _graph(self, x: Tensor) -> Graph:
+        size = x.shape[2], x.shape[3]
         if self.graph is None or self.graph.size != size:
-            self.graph = Graph(self.net, size)
+            self.graph = Graph(self.net, x.shape[1], size)
         return self.graph
 
     def _widest(self, x: Tensor) -> int:
-        """More numbers than any layer puts out for an image, unless it enlarges it: quicker to find than the most."""
+        """An upper bound on the size of any layer's output, unless it enlarges the image; cheaper than the maximum."""
         widths = [module.out_channels for module in self.net.modules()
                   if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
         return max(widths, default=0) * x.shape[-2] * x.shape[-1]
 
     def _fits(self, x: Tensor, numbers: int) -> bool:
-        """Whether a network can translate these images whole, if its largest layer puts out this for each."""
+        """Whether these images fit whole, given how many values the largest layer outputs for each."""
         free = torch.cuda.mem_get_info(x.device)[0] if x.device.type == "cuda" else available_memory()
         size = 4 if self.precision is None else 2
         return not free or WHOLE * size * len(x) * numbers < SHARE * free
@@ -106,13 +106,14 @@ class Run:
                 layer.mean, layer.variance = (found.to(self.device) for found in statistics.found())
             elif self._is_shared(name):
                 self.go_through(name)
-        height, width = self.graph.size
-        result = torch.empty((1, self.layers[self.graph.output].shape[0], height, width), device=self.device)
+        channels, *plane = self.layers[self.graph.output].shape
+        size = self.graph.size if tuple(plane) == tuple(self.graph.full) else plane
+        result = torch.empty((1, channels, *size), device=self.device)
         self.go_through(self.graph.output, result=result)
         return result
 
     def _is_shared(self, name: str) -> bool:
-        """Whether several layers read this one, and it can be stored, but is more than stored values combined."""
+        """Whether several layers read this one, it can be stored, and is no pointwise combination of stored layers."""
         if len(self.graph.readers[name]) < 2 or name in self.stored or not self._can_be_stored(name):
             return False
         path = self.graph.reached([name], set(self.stored))
@@ -162,7 +163,7 @@ class Run:
         return value.half() if large else value
 
     def _rows(self, target: str, names: list[str]) -> Iterator[list[dict[str, Region]]]:
-        """For each row of tiles, and each tile in it: the part of every named layer that no other tile has."""
+        """For each row of tiles, and each tile in it: the region of each named layer that belongs to it alone."""
         plane = self.layers[target].shape[1:]
         sides = [max(self.side * size // full, self.side // FINEST, 1)
                  for size, full in zip(plane, self.graph.full, strict=True)]
