@@ -133,7 +133,8 @@ def read_record(out: Path, overwrite: bool) -> dict[str, Any]:
 
 def is_done(original: str, target: Path, since: float) -> bool:
     """Whether a translation is there, newer than its original, and by this run."""
-    return target.exists() and target.stat().st_mtime >= max(Path(original).stat().st_mtime, since - 0.05)  # a file's time comes from a coarser clock
+    oldest = max(Path(original).stat().st_mtime, since - 0.05)  # a file's time comes from a coarser clock
+    return target.exists() and target.stat().st_mtime >= oldest
 
 
 def translate(translator: Translator, jobs: dict[str, Path]) -> list[ImageError]:
