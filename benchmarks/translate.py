@@ -187,7 +187,7 @@ def onnx(device: str) -> None:
 
 
 def main() -> None:
-    """Print what is asked for."""
+    """Run the requested parts and print their figures."""
     parts = {"start": start, "call": call, "rate": rate, "large": large, "onnx": onnx}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help="start, call, rate, large, onnx; all unless given")

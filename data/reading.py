@@ -65,14 +65,17 @@ def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
         raise
     except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
         raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
-    if channels is not None and array.shape[2] != channels:
-        array = with_channels(array, channels, path)
+    return with_holes(array if channels is None else with_channels(array, channels, path), holes, value)
+
+
+def with_holes(array: np.ndarray, holes: np.ndarray | None, nodata: float | None) -> Pixels:
+    """(H, W, C) pixels with the mask of their missing data, (H, W) or (H, W, any number of channels)."""
     if holes is None:
         return Pixels(array, None, None)
     holes = holes[:, :, None] if holes.ndim == 2 else holes
     if holes.shape != array.shape:
         holes = np.repeat(holes.any(2, keepdims=True), array.shape[2], axis=2)
-    return Pixels(array, holes, float("nan") if value is None else value)
+    return Pixels(array, holes, float("nan") if nodata is None else nodata)
 
 
 Read = tuple[np.ndarray, np.ndarray | None, float | None]  # pixels, mask of missing data, value that marks it
@@ -206,6 +209,8 @@ def _in_srgb(image: Image.Image, path: str) -> Image.Image:
 
 def with_channels(array: np.ndarray, channels: int, path: str) -> np.ndarray:
     found = array.shape[2]
+    if found == channels:
+        return array
     if found == 1 and channels == 3:
         notice("grey", f"{path} is grey and gets three equal channels (further ones too); --input_nc 1 --output_nc 1 "
                        f"trains on grey images")

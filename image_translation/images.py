@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from data import find_dataset_using_name
 from data.base_dataset import BaseDataset
-from data.reading import Pixels, as_picture, from_pillow, with_channels
+from data.reading import Pixels, as_picture, from_pillow, with_channels, with_holes
 from data.tiff import missing
 from util.errors import ImageError, UsageError, one_line
 from util.images import EIGHT_BIT, ValueRange, save_exact
@@ -108,8 +108,7 @@ class Images(BaseDataset):
             raise ImageError(name or SOME, f"can't be read: {one_line(error)}") from error
         array, own = as_picture(array), as_picture(own)
         holes = missing(own, self.how.missing)
-        array = array if array.shape[2] == channels else with_channels(array, channels, name or SOME)
-        return with_holes(array, holes, self.how.nodata)
+        return with_holes(with_channels(array, channels, name or SOME), holes, self.how.nodata)
 
     def _of_array(self, array: np.ndarray) -> tuple[np.ndarray, bool]:
         """(H, W, C) in file values, and whether it was given as 0..1."""
@@ -123,7 +122,7 @@ class Images(BaseDataset):
         if unit and not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise UsageError("a float array for a run of 8-bit images holds values from 0 to 1, and this one others; "
                              "scale it, or convert it to uint8")
-        return (array if array.shape[2] == channels else with_channels(array, channels, "the array")), unit
+        return with_channels(array, channels, "the array"), unit
 
     def _warn_of_scale(self, array: np.ndarray, name: str) -> None:
         """Say that an image is far larger than what the run was trained on, if those were made smaller."""
@@ -166,11 +165,3 @@ def to_pillow(array: np.ndarray) -> Any:
     if array.shape[2] == 1:
         return Image.fromarray(array[:, :, 0])
     return Image.fromarray(array) if array.dtype == np.uint8 and array.shape[2] in (3, 4) else array
-
-
-def with_holes(array: np.ndarray, holes: np.ndarray | None, nodata: float | None) -> Pixels:
-    """(H, W, C) pixels, of which those in `holes`, of any number of channels, have no data."""
-    if holes is None:
-        return Pixels(array, None, None)
-    everywhere = np.broadcast_to(holes.any(2, keepdims=True), array.shape)
-    return Pixels(array, everywhere, np.nan if nodata is None else nodata)

@@ -53,8 +53,7 @@ def main(argv: Sequence[str]) -> int:
     with explained(LESS_MEMORY):
         originals = list(listed(opt.inputs, out))
         translator = from_options(opt, size=opt.size, tile=opt.tile, batch_size=opt.batch_size)
-        jobs = plan(opt, translator, originals, out)
-        since = read_json(out / RECORD, dict, "")["since"]
+        jobs, since = plan(opt, translator, originals, out)
         finished = {} if opt.overwrite else {original: target for original, target in jobs.items()
                                              if is_done(original, target, since)}
         jobs = {original: target for original, target in jobs.items() if original not in finished}
@@ -87,8 +86,12 @@ def listed(inputs: Iterable[str], out: Path) -> Iterator[tuple[str, str]]:
         yield from ((file, str(Path(file).relative_to(root))) for file in inner)
 
 
-def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]], out: Path) -> dict[str, Path]:
-    """Original -> translation; raises UsageError if that would overwrite a file that this run has not written."""
+def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]],
+         out: Path) -> tuple[dict[str, Path], float]:
+    """Original -> translation, and since when this run has written into `out`.
+
+    Raises UsageError if a file that it has not written would be overwritten.
+    """
     depth = values_of(translator.opt, translator.target_domain).depth
     to = f".{opt.to.lstrip('.')}" if opt.to else None
     named = []
@@ -103,7 +106,7 @@ def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; name a folder")
     made_by = {"weights": translator.identity(), "size": opt.size, "options": translator.choices}
-    found = read_record(out, opt.overwrite)
+    found = made_before(out, opt.overwrite)
     if found.get("made_by", made_by) != made_by:
         if not opt.overwrite:
             raise UsageError(f"{out} holds translations by another run or with other options; name another folder, or "
@@ -111,14 +114,15 @@ def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]
         found = {}
     if not found and not opt.overwrite and (there := next(filter(Path.exists, jobs.values()), None)):
         raise UsageError(f"{there} exists, and was not written by this command; name another --out, or --overwrite it")
+    since = found.get("since", time.time())
     with atomic(out / RECORD) as file:
-        json.dump({"made_by": made_by, "since": found.get("since", time.time())}, file, indent=1)
+        json.dump({"made_by": made_by, "since": since}, file, indent=1)
     for folder in {target.parent for target in jobs.values()}:
         remove_unfinished(folder)  # of a killed process
-    return jobs
+    return jobs, since
 
 
-def read_record(out: Path, overwrite: bool) -> dict[str, Any]:
+def made_before(out: Path, overwrite: bool) -> dict[str, Any]:
     """What made the translations in a folder, and since when; empty if nothing did, or if that is to be replaced."""
     def checked(record: dict) -> dict[str, Any]:
         return {"made_by": dict(record["made_by"]), "since": float(record["since"])}

@@ -54,9 +54,9 @@ class Translator:
         argv, self.weights = find_run(str(run), named.get("checkpoints_dir") or "./checkpoints")
         check_choice(run, argv, named)
         named |= {"tile": "off" if tile is None else tile, "batch_size": batch_size}
-        for name, value in named.items():
-            if value is not None and value is not False:
-                argv += [f"--{name}", *([] if value is True else [str(value)])]
+        given = {name: value for name, value in named.items() if value is not None and value is not False}
+        for name, value in given.items():
+            argv += [f"--{name}", *([] if value is True else [str(value)])]
         self.opt = TestOptions().parse(["--dataroot", ".", "--num_threads", "0", *argv, *options,
                                         *(["--preprocess", "none"] if size == "kept" else [])])
         self.opt.serial_batches = self.opt.no_flip = True
@@ -76,9 +76,8 @@ class Translator:
         if self.opt.eval:
             self.model.eval()
         self._one_at_a_time = threading.Lock()
-        self.choices = {name: value for name, value in named.items()  # that may change a translation
-                        if value is not None and value is not False and name in (*VALUES, *FLAGS)
-                        and name != "checkpoints_dir"}
+        self.choices = {name: value for name, value in given.items()  # that may change a translation
+                        if name in (*VALUES, *FLAGS) and name != "checkpoints_dir"}
 
     def _load(self, weights: Path, tag: str) -> None:
         net: Any = self.model.netG

@@ -110,13 +110,17 @@ class AnySize(nn.Module, ABC):
             full = torch.sym_max(full, self.smallest)
             if not torch.compiler.is_exporting() and full == size:
                 return x
-        last = size - 1
-        mirrored = last - (last - torch.arange(full, device=x.device)).abs()
-        return x.index_select(dim, mirrored.clamp(min=0))
+        return x.index_select(dim, mirrored(torch.arange(full, device=x.device), size))
 
     @abstractmethod
     def translate(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W); H and W are multiples of `size_multiple`."""
+
+
+def mirrored(index: Tensor, size: int) -> Tensor:
+    """Where rows beyond the end come from: reflected at the last one and, where that runs out, the first."""
+    last = size - 1
+    return (last - (last - index).abs()).clamp(min=0)
 
 
 def cropped(x: Tensor, dim: int, size: int) -> Tensor:

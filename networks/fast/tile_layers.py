@@ -38,12 +38,12 @@ class Layer:
         return span
 
     def __call__(self, values: list[Tensor], region: Region) -> Tensor:
-        """The output's region, from those of the inputs that it reaches."""
-        raise NotImplementedError
+        """The output's region, from those of the inputs that it reaches: the only one, unless overridden."""
+        return values[0]
 
 
 class Source(Layer):
-    """The image."""
+    """The image, which is loaded instead of computed."""
 
 
 class Called(Layer):

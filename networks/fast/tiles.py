@@ -18,6 +18,7 @@ from networks.fast.boundary import Wrapped
 from networks.fast.layers import Statistics
 from networks.fast.tile_graph import Graph, around, cut, needed, part, put, within
 from networks.fast.tile_layers import Dropout, Norm, Region, Source, Span
+from networks.layers import mirrored
 from util.errors import UsageError
 from util.memory import available_memory
 from util.notices import notice
@@ -207,10 +208,9 @@ class Run:
     def _load(self, name: str, region: Region) -> Tensor:
         if name == self.source:
             x = self.image
-            for axis, (first, last) in enumerate(region):  # mirrored beyond its edges, as AnySize does
-                end = x.shape[axis + 2] - 1
-                index = end - (end - torch.arange(first, last, device=x.device)).abs()
-                x = x.index_select(axis + 2, index.clamp(min=0))
+            for axis, (first, last) in enumerate(region):  # beyond its edges as AnySize enlarges it
+                index = mirrored(torch.arange(first, last, device=x.device), x.shape[axis + 2])
+                x = x.index_select(axis + 2, index)
         else:
             x = self.stored[name].load(region).to(self.device)
         x = x.float() if x.dtype == torch.float16 else x  # stored so to save memory
