@@ -8,7 +8,8 @@ from contextlib import closing
 from data import create_dataset
 from data.transforms import trained_size
 from models import create_model
-from models.engine.results import Row, add_row, add_scored, natural, remove_older, results_folder, translate
+from models.engine.result_page import Result, write_page
+from models.engine.results import natural, remove_older, results_folder, translate
 from options.test_options import TestOptions
 from util.cli import run
 from util.distributed import gathered, is_main, joined
@@ -43,33 +44,29 @@ def test(opt: Namespace) -> int:
         page = HTML(results_folder(opt), f"{opt.name}: {opt.phase}, checkpoint {tag}")
         wanted = choose(opt.metrics, opt.metric_weights)
         scores = Scores(wanted, opt.device, opt.metric_weights) if wanted else None
-        rows = translate(opt, loader, model, page.img_dir, scores)
+        results = translate(opt, loader, model, page.img_dir, scores)
         if scores:
             scores.gather()
-        rows = {name: files for part in gathered(rows) for name, files in part.items()}
+        results = {name: result for part in gathered(results) for name, result in part.items()}
         errors = {path: error for part in gathered(loader.errors) for path, error in part.items()}
-        return finish(opt, page, rows, errors, scores) if is_main() else 0
+        return finish(opt, page, results, errors, scores, bool(loader.dataset.paired)) if is_main() else 0
 
 
-def finish(opt: Namespace, page: HTML, rows: dict[str, Row], errors: dict[str, Exception],
-           scores: Scores | None) -> int:
+def finish(opt: Namespace, page: HTML, results: dict[str, Result], errors: dict[str, Exception],
+           scores: Scores | None, paired: bool) -> int:
     """Write the page and report; returns the exit code."""
-    rows = dict(sorted(rows.items(), key=lambda row: natural(row[0])))
-    if scores:
-        add_scored(opt, page, rows, scores)
-    else:
+    results = dict(sorted(results.items(), key=lambda result: natural(result[0])))
+    if not (scores and results):
         remove_metrics(page.web_dir)
-        for name, files in rows.items():
-            add_row(opt, page, name, files)
-    if rows:
-        remove_older(page.web_dir, rows)
+    if results:
+        remove_older(page.web_dir, results)
         with atomic(page.web_dir / PICTURES) as file:
-            json.dump(rows, file, indent=1)
-        page.save()
+            json.dump({name: result.files for name, result in results.items()}, file, indent=1)
+        write_page(opt, page, results, scores, paired)
     for error in errors.values():
         say(f"skipped {error}")
-    tell(f"{len(rows)} images translated{f', {len(errors)} skipped' if errors else ''}"
-         + (f": {page.web_dir / 'index.html'}" if rows else ""))
+    tell(f"{len(results)} images translated{f', {len(errors)} skipped' if errors else ''}"
+         + (f": {page.web_dir / 'index.html'}" if results else ""))
     return int(bool(errors or (scores and scores.incomplete())))
 
 

@@ -71,6 +71,8 @@ class TrainOptions(BaseOptions):
         add("--print_freq", type=positive, default=100, help="images between log lines")
         add("--display_freq", type=positive, default=400, help="images between pictures in the live views")
         add("--update_html_freq", type=positive, default=1000, help="images between pictures on the page")
+        add("--display_samples", type=natural, default=4, help="images, of the validation if there is one, whose "
+                                                               "translations are shown at every save")
         add("--no_html", action="store_true", help="no page of pictures and curves")
         add("--display_id", type=int, default=1, help="window of the live visdom view; 0 turns it off")
         add("--display_server", default="http://localhost", help="visdom server")

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 TINY = (
     "--netG unet_64 --ngf 2 --ndf 2 --load_size 72 --crop_size 64 --num_threads 0 --n_epochs 1 --n_epochs_decay 0 "
-    "--print_freq 2 --update_html_freq 2 --display_id 0 --seed 3 --device cpu "
+    "--print_freq 2 --update_html_freq 2 --display_samples 0 --display_id 0 --seed 3 --device cpu "
     "--amp off --compile off"
 ).split()
 

@@ -24,7 +24,8 @@ def test_runs_are_compared(strips, capsys):
     assert "<th>--lambda_L1</th>" in page.replace("\n", "").replace("  ", "")
     assert "--netG" not in page
     assert "fake_B/l1" in page
-    assert page.count("<polyline") == 2 * 5  # four losses and the learning rate
+    assert page.count("<figure class=\"chart") == 5  # four losses and the learning rate
+    assert page.count("&quot;label&quot;: &quot;two&quot;") == 5
     for file in ("one/0_real_A.png", "one/0_fake_B.png", "two/0_fake_B.png"):
         assert f'src="images/{file}"' in page
         assert (Path("both/images") / file).exists()

@@ -335,8 +335,8 @@ def test_test_writes_metrics_for_each_image_at_any_batch_size(strips):
                   for kind in ("fake", "real"))
     assert float(rows[1]["fake_B/psnr"]) == pytest.approx(peak_signal_noise_ratio(real, fake, data_range=1.0))
     page = (folder / "index.html").read_text()
-    assert "worst first" in page
-    assert page.count("<section") == 2
+    assert page.count('<th data-better') == 1 + 3  # name, l1, psnr, ssim
+    assert page.count("<tr data-name") == 2
     run_test("--model", "pix2pix", "--dataroot", strips)  # not scored: no older figures stay beside new images
     assert sorted(path.name for path in folder.iterdir()) == ["images", "images.json", "index.html"]
 

@@ -1,106 +1,242 @@
-"""The pages in a real browser: pictures load, curves are visible, the console is quiet."""
+"""The pages in a real browser: pictures load, controls work, the console is quiet."""
 
 import json
 import re
 import shutil
-import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import picture, run_test, run_train, write
-from PIL import Image
 
 from util.compare import main as compare
+from util.html import HTML, chart, directions
+from util.progress import Progress
+from util.sinks.log_file import LogFile
+from util.sinks.page import PATIENCE, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-
-PROBE = """<script>
-window.onerror = m => document.title = 'ERROR ' + m;
-window.addEventListener('load', () => setTimeout(() => {
-  const images = [...document.images].filter(i => i.complete && i.naturalWidth > 0).length;
-  const curves = [...document.querySelectorAll('polyline')].filter(p => p.getBBox().width > 20).length;
-  document.body.setAttribute('data-probe', images + ' of ' + document.images.length + ', curves ' + curves);
-}, 300));
-</script>"""
+SEEN = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length"
+DRAWN = "[...document.querySelectorAll('polyline')].filter(p => p.getBBox().width > 20).length"
+WEB = Path("checkpoints/experiment_name/web/index.html")
+RESULTS = Path("results/experiment_name/test_latest/index.html")
 
 
-def browse(page: Path, tmp_path: Path, *more: str, at: str = "") -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=1400,3000",
-            "--enable-logging=stderr",
-            *more,
-            page.resolve().as_uri() + at,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
-def probe(page: Path, tmp_path: Path) -> tuple[int, int, int]:
-    """(pictures that loaded, pictures there are, curves seen) of a page with lazy loading off."""
-    copy = page.with_name("probed.html")
-    copy.write_text(page.read_text().replace('loading="lazy"', "").replace("</body>", f"{PROBE}</body>"))
-    done = browse(copy, tmp_path, "--dump-dom", "--virtual-time-budget=5000")
-    assert "ERROR" not in re.search(r"<title>.*?</title>", done.stdout, re.S)[0]
-    assert "CONSOLE" not in done.stderr
-    found = re.search(r'data-probe="(\d+) of (\d+), curves (\d+)"', done.stdout)
-    return tuple(map(int, found.groups()))
+@pytest.fixture
+def visit(browser):
+    """Open a page from disk; afterwards, its console must have been quiet and nothing missing."""
+    context = browser.new_context(viewport={"width": 1400, "height": 2500})
+    tab, complaints = context.new_page(), []
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("requestfailed", lambda request: complaints.append(request.url))
+    tab.on("request", lambda request: request.url.startswith("http") and complaints.append(request.url))
+
+    def open_page(path, at=""):
+        tab.goto(Path(path).resolve().as_uri() + at)
+        tab.wait_for_load_state("load")
+        return tab
+
+    yield open_page
+    context.close()
+    assert not complaints
 
 
-@needs_chromium
-def test_the_pages_of_a_run(strips, tmp_path):
-    run_train(
-        "--model", "pix2pix", "--dataroot", strips, "--n_epochs", "2", "--print_freq", "1", "--name", "<b>run #1 & ?"
-    )
+def names(tab, table=0):
+    """The images of a table in the order of its rows, without those that are hidden."""
+    rows = "rows => rows.map(row => row.dataset.name)"
+    return tab.locator("table.pictures").nth(table).locator("tbody tr:not([hidden])").evaluate_all(rows)
+
+
+def test_the_page_of_a_training(strips, visit):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", 3, "--print_freq", 1, "--display_samples", 2,
+              "--name", "<b>run #1 & ?")
     run_test("--dataroot", f"{strips}/test", "--name", "<b>run #1 & ?")
-    web = Path("checkpoints/<b>run #1 & ?/web/index.html")
-    assert probe(web, tmp_path) == (6, 6, 5)  # three visuals of two epochs; four losses, the rate
-    assert probe(Path("results/<b>run #1 & ?/test_latest/index.html"), tmp_path) == (4, 4, 0)
-    browse(web, tmp_path, f"--screenshot={tmp_path / 'shot.png'}")
-    shot = np.asarray(Image.open(tmp_path / "shot.png").convert("RGB")).astype(int)
-    blue = abs(shot - (22, 103, 183)).sum(2) < 60
-    assert blue.sum() > 200  # the curves are drawn
-    assert shot[:1200].std() > 20  # and so are pictures
+    tab = visit("checkpoints/<b>run #1 & ?/web/index.html")
+    assert tab.evaluate(SEEN) == 2 * (3 + 3) + 3  # each image: input, translation, truth, three epochs; the last step
+    assert tab.evaluate(DRAWN) == 5               # four losses, the learning rate
+    assert tab.inner_text(".state") == "Finished. Epoch 3, 9 images."
+    shown = tab.locator(".row >> nth=0").locator("img").nth(1)
+    assert shown.get_attribute("src") == "images/epoch003_sample1_fake_B.png"
+    tab.locator("input.scrubber").fill("0")
+    assert shown.get_attribute("src") == "images/epoch001_sample1_fake_B.png"
+    assert tab.inner_text("output.epoch") == "epoch 1"
+    tab.locator(".strip img").nth(1).click()
+    assert shown.get_attribute("src") == "images/epoch002_sample1_fake_B.png"
+    tab.locator("input.smoothing").fill("0.8")
+    assert tab.locator("polyline.raw").count() == 5
+    tab.locator("figure.chart svg >> nth=0").hover()
+    assert re.fullmatch(r"D_fake [\d.]+ at epoch [\d.]+", tab.locator("figure.chart figcaption >> nth=0").inner_text())
+    tab.get_by_text("test_latest").click()
+    tab.get_by_text("training page").click()
+    tab.wait_for_load_state("load")
+    assert tab.inner_text("h1") == "Training of <b>run #1 & ?"
 
 
-@needs_chromium
-@pytest.mark.parametrize(("order", "metric"), (("best", "l1"), ("worst", "l1"), ("name", "l1"), ("best", "ssim"),
-                                               ("worst", "ssim")))
-def test_a_scored_page_is_sorted_on_request(strips, tmp_path, order, metric):
+def test_the_same_images_at_every_save(strips):
+    """The inputs of the samples stay, whatever was trained on last, and belong to the validation if there is one."""
+    for i in range(5):
+        write(Path(strips) / "val" / f"v{i}.png", picture(128, 64, seed=50 + i))
+    run_train("--model", "pix2pix", "--dataroot", strips, "--n_epochs", 2, "--display_samples", 3, "--val_freq", 1)
+    images = WEB.parent / "images"
+    assert {path.name for path in images.glob("*sample2*")} == {
+        "sample2_real_A.png", "sample2_real_B.png", "epoch001_sample2_fake_B.png", "epoch002_sample2_fake_B.png"}
+    import PIL.Image
+
+    run_test("--model", "pix2pix", "--dataroot", strips, "--phase", "val")
+    for label, saved in (("real_A", "sample2_real_A"), ("fake_B", "epoch002_sample2_fake_B")):
+        written = RESULTS.parents[1] / "val_latest" / "images" / f"v1_{label}.png"  # 5 images: 0, 1 and 3 are shown
+        assert (np.asarray(PIL.Image.open(images / f"{saved}.png")) == np.asarray(PIL.Image.open(written))).all()
+
+
+def test_a_run_that_lives_and_one_that_has_died(tmp_path, visit):
+    LogFile(tmp_path, Progress()).scalars(Progress(1, 4, 4), {"G": 0.5})
+    page = Page(tmp_path, "run", 64, epochs=7)
+    page.scalars(Progress(2, 5, 6), {"G": 1.0})
+    html = tmp_path / "web/index.html"
+    assert visit(html).inner_text(".state") == "Training: epoch 2 of 7, 6 images"
+    past = int(time.time()) - PATIENCE - 60
+    html.write_text(re.sub(r'data-written="\d+"', f'data-written="{past}"', html.read_text()))
+    state = visit(html).locator(".state")
+    assert state.inner_text().startswith("No sign of life for 4 minutes: the training has died (Training: epoch 2 of 7")
+    assert "--continue_train --name run" in state.inner_text() and "bad" in state.get_attribute("class")
+    page._beaten -= 100
+    page.beat()  # it was only slow
+    assert visit(html).inner_text(".state") == "Training: epoch 2 of 7, 6 images"
+
+
+@pytest.mark.parametrize(("argv", "text"), (
+    (("--n_epochs", 9, "--patience", 1, "--val_freq", 1, "--lr", 1e-9), r"Stopped early \(--patience 1\)\. Epoch \d, "),
+    (("--max_bad_images", 0), r"Failed: strips/train/2.png: can't be read: .* Epoch 1, ")))
+def test_how_a_run_ended(strips, visit, argv, text):
+    write(Path(strips) / "val" / "0.png", picture(128, 64, seed=9))
+    if "--max_bad_images" in argv:
+        Path(strips, "train/2.png").write_bytes(Path(strips, "train/2.png").read_bytes()[:200])
+    try:
+        run_train("--model", "pix2pix", "--dataroot", strips, *argv, "--print_freq", 1, "--serial_batches")
+    except Exception as error:
+        assert "--max_bad_images" in argv, error
+    assert re.match(text, visit(WEB).inner_text(".state"))
+
+
+def test_health_is_shown_where_it_happened(tmp_path, visit):
+    log, page = LogFile(tmp_path, Progress()), Page(tmp_path, "run", 64)
+    for epoch in (1, 2, 3):
+        page.images(Progress(epoch), {"sample1_real_A": picture(), "sample1_fake_B": picture(seed=epoch)})
+        log.scalars(Progress(epoch, 4, 4 * epoch), {"G": 1.0 / epoch})
+        if epoch == 2:
+            log.note(Progress(2, 4, 8), "health: outputs collapse to one picture")
+    page.close()
+    tab = visit(tmp_path / "web/index.html")
+    assert tab.locator(".strip .note").count() == 1
+    assert tab.locator(".strip figure:has(.note)").inner_text() == "epoch 2 ⚠"
+    assert "collapse" in tab.locator("path.health title").first.text_content()
+    assert tab.locator("p.note").inner_text() == "epoch 2: health: outputs collapse to one picture"
+
+
+def test_results_are_sorted_filtered_and_compared(strips, visit):
     for i in range(2, 12):
         write(Path(strips) / "test" / f"{i}.png", picture(128, 64, seed=i))
     run_train("--model", "pix2pix", "--dataroot", strips)
-    run_test("--model", "pix2pix", "--dataroot", strips, "--metrics", metric)
-    folder = Path("results/experiment_name/test_latest")
-    scores = {int(name): row[f"fake_B/{metric}"]
-              for name, row in json.loads((folder / "metrics.json").read_text())["images"].items()}
-    better = 1 if metric == "l1" else -1
-    sign = {"best": better, "worst": -better, "name": 0}[order]
-    wanted = sorted(sorted(scores), key=lambda name: sign * scores[name])
-    page = folder / "index.html"
-    shown = browse(page, tmp_path, "--dump-dom", "--virtual-time-budget=2000", at=f"#{order}").stdout
-    assert list(map(int, re.findall(r"<h2>(\d+) fake_B/", shown))) == wanted
-    assert probe(page, tmp_path)[:2] == (36, 36)
+    run_test("--model", "pix2pix", "--dataroot", strips, "--metrics", "l1,ssim")
+    values = json.loads(RESULTS.with_name("metrics.json").read_text())["images"]
+    tab = visit(RESULTS)
+    by_name = [str(i) for i in range(12)]
+    assert names(tab) == by_name and tab.evaluate(SEEN) == 36
+    heads = tab.locator("thead th").all_inner_texts()
+    assert heads == ["image", "input\n…_real_A.png", "translation\n…_fake_B.png", "truth\n…_real_B.png", "l1 ↓",
+                     "ssim ↑"]
+    assert "0 (equal) to 1" in tab.locator("thead button").nth(1).get_attribute("title")
+    for metric, sign in (("l1", 1), ("ssim", -1)):
+        best = sorted(by_name, key=lambda name: sign * values[name][f"fake_B/{metric}"])
+        tab.get_by_role("button", name=metric).click()
+        assert names(tab) == best
+        tab.get_by_role("button", name=metric).click()
+        assert names(tab) == sorted(by_name, key=lambda name: -sign * values[name][f"fake_B/{metric}"])
+    tab.get_by_role("button", name="image").click()
+    assert names(tab) == by_name
+    assert names(visit(RESULTS, "#worst")) == sorted(by_name, key=lambda name: -values[name]["fake_B/l1"])
+    tab.fill("input.filter", "1")
+    assert names(tab) == sorted(["1", "10", "11"], key=lambda name: -values[name]["fake_B/l1"])
+    assert tab.inner_text(".count") == "3 shown"
+    tab.get_by_role("button", name="image").click()
+    tab.locator("tbody tr:not([hidden]) td img").nth(1).click()
+    view = tab.locator("dialog")
+    assert [image.get_attribute("src").split("/")[-1] for image in view.locator("img").all()] == [
+        "1_real_A.png", "1_fake_B.png"]
+    view.locator("input[type=range]").fill("20")
+    assert "--split: 20%" in view.locator(".stage").get_attribute("style")
+    view.get_by_role("button", name="flicker").click()
+    assert view.locator(".stage.flicker").count() == 1
+    view.get_by_role("button", name="next").click()
+    view.locator("select").nth(1).select_option("truth")
+    assert view.locator("img").nth(1).get_attribute("src").endswith("10_real_B.png")
+    tab.keyboard.press("Escape")
+    assert not view.is_visible()
 
 
-@needs_chromium
-def test_the_page_of_a_comparison(strips, tmp_path):
+def test_two_directions_are_two_tables(domains, visit):
+    run_train("--model", "cycle_gan", "--dataroot", domains, "--netG", "resnet_1blocks")
+    run_test("--model", "cycle_gan", "--dataroot", domains, "--metrics", "l1,swd")
+    tab = visit(RESULTS)
+    assert tab.locator("h2").all_inner_texts() == ["A to B: 3 images of domains/testA",
+                                                   "B to A: 2 images of domains/testB"]
+    assert tab.locator("table.pictures").nth(0).locator("thead th").all_inner_texts() == [
+        "image", "input\n…_real_A.png", "translation\n…_fake_B.png", "translated back\n…_rec_A.png", "rec_A l1 ↓"]
+    assert names(tab, 1) == ["0 0", "1 1"]  # the file of B, and what its results are called
+    assert tab.evaluate(SEEN) == 3 * 3 + 2 * 3
+
+
+def test_a_small_screen_and_a_dark_one(strips, visit):
+    run_train("--model", "pix2pix", "--dataroot", strips)
+    run_test("--dataroot", f"{strips}/test")
+    tab = visit(RESULTS)
+    tab.set_viewport_size({"width": 390, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    light = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    tab.emulate_media(color_scheme="dark")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != light == "rgb(255, 255, 255)"
+
+
+def test_the_page_of_a_comparison(strips, visit):
     for name in ("one", "two"):
         run_train("--model", "pix2pix", "--dataroot", strips, "--name", name, "--n_epochs", 2, "--print_freq", 1)
         run_test("--model", "pix2pix", "--dataroot", strips, "--name", name)
     compare(["one", "two"])
-    assert probe(Path("comparison/index.html"), tmp_path) == (8, 8, 10)  # two images, with two translations each
+    tab = visit("comparison/index.html")
+    assert tab.evaluate(SEEN) == 2 * 4  # of each image: input, two translations, truth
+    assert tab.evaluate(DRAWN) == 2 * 5
+    tab.get_by_text("results of two").click()
+    assert tab.inner_text("h1") == "two: test, checkpoint latest"
+
+
+@pytest.mark.parametrize(("low", "high"), [("0.173", "1.2"), ("0.1731", "0.1732"), ("2", "2")])
+def test_the_ends_of_a_curve_are_told_apart(tmp_path, visit, low, high):
+    page = HTML(tmp_path, "curve")
+    page.add(chart("l1", {"": ([1, 2, 3], [float(low), float(high), float("nan")])}))
+    page.save()
+    drawn = visit(tmp_path / "index.html").locator("svg text").all_text_contents()
+    assert low in drawn and high in drawn
+
+
+@pytest.mark.parametrize(("labels", "parts"), (
+    ("real_A fake_B real_B", ["real_A fake_B real_B"]),
+    ("real fake", ["real fake"]),
+    ("real_A fake_B rec_A real_B fake_A rec_B", ["real_A fake_B rec_A", "real_B fake_A rec_B"]),
+    ("real_A real_B fake_B", ["real_A real_B fake_B"]),
+    ("answer", ["answer"])))
+def test_directions(labels, parts):
+    assert [" ".join(part) for part in directions(labels.split())] == parts

@@ -13,7 +13,6 @@ import pytest
 import torch
 from conftest import ROOT, cli, run_train
 
-from util.html import chart
 from util.progress import Means, Progress
 from util.sinks import Background, Sink, Sinks
 from util.sinks.live import VisdomView, visdom_answers
@@ -76,7 +75,6 @@ def test_a_log_that_a_crash_has_torn_goes_on(tmp_path):
 def test_lines_that_do_not_fit_on_the_disk_wait(tmp_path):
     script = """
 import resource, sys
-from util.html import chart
 from util.progress import Progress
 from util.sinks.log_file import LogFile
 log = LogFile(".", Progress())
@@ -97,23 +95,14 @@ log.scalars(Progress(1, 4, 4), {"G": 1.0})
     assert [point["total_iters"] for point in read_log(tmp_path)] == [1, 2, 3, 4]
 
 
-def test_the_page_is_newest_first_and_keeps_earlier_epochs(tmp_path):
+def test_the_page_keeps_earlier_epochs_and_opens_without_a_network(tmp_path):
     LogFile(tmp_path, Progress()).scalars(Progress(1, 4, 4), {"G": 0.5, "D": float("nan")})
     for epoch in (1, 2, 10):
         Page(tmp_path, "run", 64).images(Progress(epoch), PICTURES)
     text = (tmp_path / "web/index.html").read_text()
-    assert [text.index(f"<h2>epoch {n}<") for n in (10, 2, 1)] == sorted(
-        text.index(f"<h2>epoch {n}<") for n in (10, 2, 1)
-    )
+    assert text.count('data-epochs="[1, 2, 10]"') == len(PICTURES)
     assert text.index("epoch010_real_A.png") < text.index("epoch010_fake_B.png")
-    assert "<polyline" in text
-    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")  # opens without a network
-
-
-@pytest.mark.parametrize(("low", "high"), [("0.173", "1.2"), ("0.1731", "0.1732"), ("2", "2")])
-def test_the_ends_of_a_curve_are_told_apart(low, high):
-    drawn = chart("l1", {"": ([1, 2], [float(low), float(high)])}).render()
-    assert f">{low}<" in drawn and f">{high}<" in drawn
+    assert "http" not in text.replace("http://www.w3.org", "")
 
 
 def test_progress_counts_images():

@@ -51,7 +51,7 @@ def test_one_epoch_of_every_model_and_dataset(model, mode, data, nets, request):
     assert re.fullmatch(r"\(epoch: 1, iters: 2, time: \d+\.\d{3}, data: \d+\.\d{3}\) (\w+: -?\d+\.\d{3} )+", lines[1])
     points = [json.loads(line) for line in (RUN / "loss_log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(value) for point in points for value in point["losses"].values())
-    assert {"index.html", "images"} == {path.name for path in (RUN / "web").iterdir()}
+    assert {"index.html", "images", "page.json"} == {path.name for path in (RUN / "web").iterdir()}
     assert run_test(*argv) == 0
     results = Path("results/experiment_name/test_latest")
     assert (results / "index.html").exists()

@@ -196,7 +196,7 @@ def test_the_best_checkpoint_is_that_of_its_epoch_and_patience_stops(with_val, m
     curves = read_curves(RUN)
     assert curves.best == 2
     assert curves.series["fake_B/l1"] == ([1, 2, 3, 4], [0.5, 0.3, 0.4, 0.35])
-    assert (RUN / "web/index.html").read_text().count("stroke-dasharray") == len(curves.series)
+    assert (RUN / "web/index.html").read_text().count("&quot;best&quot;: 2") == len(curves.series)
     run_on()
     assert "stopped early, its best epoch is 2" in capsys.readouterr().out
     run_on("--patience", "9")  # goes on with what is known about the best

@@ -13,7 +13,7 @@ from dominate import tags
 from util.cli import OneLineParser, run
 from util.errors import UsageError
 from util.files import inside, read_json
-from util.html import HTML, chart
+from util.html import HTML, Column, Picture, Row, chart, is_translation, picture_table
 from util.metrics.report import read_figures, table
 from util.notices import say, tell
 from util.run_files import PICTURES, RECORD
@@ -47,13 +47,18 @@ def main(argv: Sequence[str]) -> int:
     results = {name: inside(Path(opt.results_dir) / name, f"{opt.phase}_{opt.epoch}", "--phase and --epoch")
                for name in records}
     page = HTML(opt.output, f"Comparison of {', '.join(records)}")
-    page.add_header("options that differ")
+    for name, folder in results.items():
+        for text, place in (("training", Path(opt.checkpoints_dir) / name / "web"), ("results", folder)):
+            if (place / "index.html").exists():
+                page.add_link(f"{text} of {name}", place / "index.html")
+    page.add_header("Options that differ")
     page.add(differing(records))
-    page.add_header("curves")
-    page.add(curves({name: Path(opt.checkpoints_dir) / name for name in records}))
     if figures := {name: found for name, folder in results.items() if (found := read_figures(folder))}:
-        page.add_header("metrics")
+        page.add_header("Metrics")
         page.add(table(figures))
+    page.add_header("Curves")
+    page.add(tags.label("smoothing ", tags.input_(type="range", cls="smoothing", min=0, max=0.98, step=0.02)))
+    page.add(curves({name: Path(opt.checkpoints_dir) / name for name in records}))
     shown = add_pictures(page, results, opt.images, opt.display_winsize)
     page.save()
     tell(f"{len(records)} runs, {shown} images side by side: {page.web_dir / 'index.html'}")
@@ -62,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
 def differing(records: dict[str, dict[str, Any]]) -> tags.table:
     """A row for each option whose value is not the same in all runs."""
-    made = tags.table(tags.tr(tags.th(""), *(tags.th(name) for name in records)))
+    made = tags.table(tags.tr(tags.th(""), *(tags.th(name) for name in records)), cls="values")
     for key in dict.fromkeys(key for record in records.values() for key in record):
         values = [str(record.get(key, "")) for record in records.values()]
         if len(set(map(as_number, values))) > 1 and key not in NOT_COMPARED:
@@ -83,7 +88,7 @@ def curves(folders: dict[str, Path]) -> tags.div:
     runs = {name: read_curves(folder).series for name, folder in folders.items()}
     names = dict.fromkeys(name for series in runs.values() for name in series)
     charts = (chart(name, {run: series[name] for run, series in runs.items() if name in series}) for name in names)
-    return tags.div(*charts, cls="row")
+    return tags.div(*charts, cls="charts")
 
 
 def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -> int:
@@ -94,20 +99,31 @@ def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -
         say(f"no pictures are compared: nothing in {', '.join(missing)}; run test.py for each run first")
     first = next(iter(there.values()))
     common = [image for image in first if all(image in images for images in there.values())][:limit]
-    for image in common:
-        page.add_header(image)
-        given = {label: (next(iter(there)), file) for label, file in first[image].items() if label.startswith("real")}
-        made = {f"{name}: {label}": (name, file) for name, images in there.items()
-                for label, file in images[image].items() if label.startswith("fake")}
-        copies = []
-        for name, file in (*given.values(), *made.values()):
-            copies.append(f"{name}/{file}")
-            source = inside(results[name] / "images", file, f"{PICTURES} of {name}: picture")
-            target = inside(page.img_dir, f"{name}/{file}", "picture")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        page.add_images(copies, [*given, *made], copies, width)
+    rows = [Row(image, {label: (copied(page, results, name, file),) * 2 for label, (name, file) in
+                        pictures_of(image, there).items()}) for image in common]
+    if rows:
+        page.add_header("The same images")
+        page.add_tools(width, rows=True)
+        page.add(picture_table([Column(label, label) for label in rows[0].pictures], [], rows))
     return len(common)
+
+
+def pictures_of(image: str, there: dict[str, dict[str, dict[str, str]]]) -> dict[str, Picture]:
+    """Label -> (run, file): the input, then each run's translations, then the truth."""
+    first = next(iter(there))
+    real = {label: (first, file) for label, file in there[first][image].items() if label.startswith("real")}
+    made = {f"{name}: {label}": (name, file) for name, images in there.items()
+            for label, file in images[image].items() if is_translation(label)}
+    return {**dict(list(real.items())[:1]), **made, **dict(list(real.items())[1:])}
+
+
+def copied(page: HTML, results: dict[str, Path], name: str, file: str) -> str:
+    """Copy a picture of a run beside the page; returns its path below `images`."""
+    source = inside(results[name] / "images", file, f"{PICTURES} of {name}: picture")
+    target = inside(page.img_dir, f"{name}/{file}", "picture")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    return f"{name}/{file}"
 
 
 def read_pictures(folder: Path) -> dict[str, dict[str, str]]:

@@ -1,37 +1,23 @@
-"""A page of pictures and curves that opens from disk, without a server or a script."""
+"""Pages of pictures and curves that open from disk: one style and one script, in util/pages, written into each page."""
 
+import json
 import math
-from collections.abc import Iterator, Sequence
-from itertools import cycle
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import dominate
-from dominate import svg, tags
+from dominate import tags
 
 from util.files import atomic
 
-STYLE = """
-body { font: 14px system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }
-h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin: 1.4em 0 .3em }
-.row { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0 }
-figcaption { color: #666; padding-top: 2px } img { display: block; background: #eee }
-.chart { border: 1px solid #ddd } .chart text { font: 11px system-ui, sans-serif; fill: #555 }
-.chart polyline { fill: none; stroke-width: 1.3 } .note { margin: .2em 0; color: #a33 }
-table { border-collapse: collapse; margin: .8em 0 }
-td, th { border: 1px solid #ddd; padding: 3px 9px; text-align: left }
-"""
-
-
-SORT = """
-function sort() {
-  const rows = [...document.querySelectorAll("section")], by = location.hash.slice(1), sign = by == "worst" ? -1 : 1;
-  const cost = row => row.dataset.cost == "" ? Infinity : sign * row.dataset.cost;
-  const key = row => by == "best" || by == "worst" ? cost(row) : +row.dataset.order;
-  rows.sort((a, b) => key(a) - key(b) || 0).forEach(row => row.parentNode.append(row));
-}
-addEventListener("hashchange", sort); addEventListener("load", sort);
-"""
+PARTS = Path(__file__).parent / "pages"
+HEADS = {"real": "input", "fake": "translation", "rec": "translated back", "idt": "identity"}
+POINTS = 300  # of a curve; more would not be seen
+Curve = tuple[Sequence[float], Sequence[float]]  # xs, ys
+Picture = tuple[str, str]                        # the picture to show and the file it stands for, below `images`
 
 
 class HTML:
@@ -44,88 +30,164 @@ class HTML:
         self.doc = dominate.document(title=title)
         with self.doc.head:
             tags.meta(charset="utf-8")
-            tags.style(dominate.util.raw(STYLE))
-        self.doc.add(tags.h1(title))
-        self._into = self.doc
+            tags.meta(name="viewport", content="width=device-width, initial-scale=1")
+            tags.style(dominate.util.raw((PARTS / "style.css").read_text(encoding="utf-8")))
+        self._head = self.doc.add(tags.header(tags.h1(title)))
 
     def add(self, element: tags.html_tag) -> None:
         """Any element of dominate."""
-        self._into.add(element)
+        self.doc.add(element)
 
-    def sortable(self, costs: dict[str, float]) -> Iterator[str]:
-        """Yields each name; what is added then is sorted by its cost when the reader asks for the best or worst first.
-
-        Items without a finite cost come last. index.html#best and index.html#worst open the page sorted.
-        """
-        links = (tags.a(text, href=f"#{by}") for by, text in (("name", "by name"), ("best", "best first"),
-                                                              ("worst", "worst first")))
-        self.doc.add(tags.p(*links, cls="row"))
-        for order, (name, cost) in enumerate(costs.items()):
-            known = str(cost) if math.isfinite(cost) else ""
-            self._into = self.doc.add(tags.section(data_order=str(order), data_cost=known))  # a number 0 is left out
-            yield name
-        self._into = self.doc
-        self.doc.add(tags.script(dominate.util.raw(SORT)))
+    def add_link(self, text: str, page: str | Path) -> None:
+        """A link beside the title to another page."""
+        self._head.add(tags.a(text, href=link_to(page, self.web_dir)))
 
     def add_header(self, text: str) -> None:
         """A heading."""
-        self._into.add(tags.h2(text))
+        self.doc.add(tags.h2(text))
+
+    def add_tools(self, width: int, rows: bool = False) -> None:
+        """Controls for the width of pictures and, for tables of rows, a filter."""
+        bar = self.doc.add(tags.div(cls="tools"))
+        if rows:
+            bar.add(tags.label("filter", tags.input_(type="search", cls="filter", placeholder="part of a name")))
+            bar.add(tags.span(cls="count faint"))
+        size = tags.input_(type="range", cls="size", min=64, max=1024, step=16, value=width)
+        bar.add(tags.label("picture size", size))
+        bar.add(tags.span("click a picture to compare", cls="faint"))
+        self.doc.body["style"] = f"--size: {width}px"
 
     def add_images(self, ims: list[str], txts: list[str], links: list[str], width: int = 400) -> None:
         """A row of pictures, by their paths below `images`, each with a caption and a file it links to."""
-        row = self._into.add(tags.div(cls="row"))
-        for image, text, link in zip(ims, txts, links, strict=True):
-            source, target = (f"images/{quote(file, errors='surrogateescape')}" for file in (image, link))
-            picture = tags.img(src=source, width=width, loading="lazy", alt=text)
-            row.add(tags.figure(tags.a(picture, href=target), tags.figcaption(text)))
+        row = self.doc.add(tags.div(cls="row", style=f"--size: {width}px"))
+        for shown, text, target in zip(ims, txts, links, strict=True):
+            row.add(tags.figure(picture((shown, target), text), tags.figcaption(text)))
 
     def save(self) -> None:
         """Replace the page on disk."""
-        with atomic(self.web_dir / "index.html") as file:
-            file.write(self.doc.render().encode("utf-8", "replace").decode("utf-8"))  # names may be odd
+        self.doc.add(tags.script(dominate.util.raw((PARTS / "script.js").read_text(encoding="utf-8"))))
+        with atomic(self.web_dir / "index.html") as file:  # not indented: most of a large page would be blanks
+            file.write(self.doc.render(pretty=False).encode("utf-8", "replace").decode("utf-8"))  # names may be odd
 
 
-# Curves, as SVG.
-
-WIDTH, HEIGHT = 300, 150
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 14, 26  # margins, for the labels
-COLOURS = ("#1667b7", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be185d")
-POINTS = 300  # more would not be seen
-Curve = tuple[Sequence[float], Sequence[float]]  # xs, ys
+def link_to(page: str | Path, folder: str | Path) -> str:
+    """A file's address as seen from a page in a folder."""
+    return quote(os.path.relpath(page, folder), errors="surrogateescape")
 
 
-def chart(name: str, curves: dict[str, Curve], mark: float | None = None) -> tags.figure:
-    """Curves over each other: their range at the left, their last values in the caption, a dashed line at `mark`."""
+def address(file: str) -> str:
+    """A file below `images` as a page names it."""
+    return f"images/{quote(file, errors='surrogateescape')}"
+
+
+def picture(files: Picture, label: str, **more: Any) -> tags.a:
+    """A picture that the viewer opens."""
+    image = tags.img(src=address(files[0]), loading="lazy", alt=label)
+    return tags.a(image, href=address(files[1]), cls="picture", data_label=label, **more)
+
+
+# Tables of pictures, a row for each image.
+
+class Column(NamedTuple):
+    """A column of pictures."""
+
+    label: str       # of the pictures in a row
+    head: str        # what they are
+    files: str = ""  # what they are called
+
+
+class Score(NamedTuple):
+    """A column of values that rows can be sorted by."""
+
+    label: str                # of the values in a row
+    head: str
+    meaning: str = ""
+    higher_is_better: bool = False
+    followed: bool = False    # sorted by if the page is opened as index.html#best
+
+
+class Row(NamedTuple):
+    """An image."""
+
+    name: str
+    pictures: dict[str, Picture]
+    scores: dict[str, float] = {}
+    note: str = ""
+
+
+def picture_table(columns: Sequence[Column], scores: Sequence[Score], rows: Iterable[Row]) -> tags.table:
+    """A row of pictures and scores for each image; a head sorts by its scores."""
+    table = tags.table(cls="pictures", style=f"--shown: {len(columns)}; --scored: {len(scores)}")
+    head = tags.tr(tags.th(tags.button("image"), data_better="name"),
+                   *(tags.th(column.head, tags.small(column.files)) for column in columns))
+    for score in scores:
+        more = {"data_followed": "yes"} if score.followed else {}
+        name = tags.button(f"{score.head} {arrow(score.higher_is_better)}", title=score.meaning)
+        head.add(tags.th(name, data_better="high" if score.higher_is_better else "low", **more))
+    table.add(tags.thead(head))
+    body = table.add(tags.tbody())
+    for order, row in enumerate(rows):
+        cells = [tags.th(row.name, *([tags.small(tags.br(), row.note)] if row.note else []))]
+        for column in columns:
+            files = row.pictures.get(column.label)
+            cells.append(tags.td(*([picture(files, column.head)] if files else []), data_label=column.head))
+        for score in scores:
+            value = row.scores.get(score.label, math.nan)
+            known = math.isfinite(value)
+            cells.append(tags.td(f"{value:.4g}" if known else "", data_value=str(value) if known else "",
+                                 data_label=score.head))
+        body.add(tags.tr(*cells, data_name=f"{row.name} {row.note}".strip(), data_order=str(order)))
+    return table
+
+
+def arrow(higher_is_better: bool) -> str:
+    """Where better values are."""
+    return "↑" if higher_is_better else "↓"
+
+
+def directions(labels: Iterable[str]) -> list[list[str]]:
+    """The labels of a model's pictures, divided so that each part has one input and its translation.
+
+    A part begins with a real picture; one without a translation belongs to the part before it, as a truth does.
+    """
+    parts: list[list[str]] = []
+    for label in labels:
+        if label.startswith("real") or not parts:
+            parts.append([])
+        parts[-1].append(label)
+    joined: list[list[str]] = []
+    for part in parts:
+        if joined and not (any(map(is_translation, part)) and any(map(is_translation, joined[-1]))):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
+
+
+def is_translation(label: str) -> bool:
+    """Whether pictures of this label are translations."""
+    return label.startswith("fake")
+
+
+def head_of(label: str, part: Sequence[str]) -> str:
+    """What a picture is among those of its part."""
+    kind = label.partition("_")[0]
+    return "truth" if kind == "real" and label != part[0] else HEADS.get(kind, label)
+
+
+# Curves.
+
+def chart(name: str, curves: dict[str, Curve], best: float | None = None, notes: Sequence[tuple[float, str]] = (),
+          meaning: str = "") -> tags.figure:
+    """Curves over each other, drawn by the page: a line at `best`, a mark at each (epoch, sentence) of `notes`."""
     drawn = {label: points for label, (xs, ys) in curves.items()
              if (points := _thin([(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]))}
-    figure = tags.figure(cls="curve")
-    drawing = figure.add(svg.svg(width=WIDTH, height=HEIGHT, viewBox=f"0 0 {WIDTH} {HEIGHT}", cls="chart"))
-    if not drawn:
-        return figure
-    xs, ys = zip(*(point for points in drawn.values() for point in points), strict=True)
-    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (LEFT + (x - left) / ((right - left) or 1) * (WIDTH - LEFT - RIGHT),
-                HEIGHT - BOTTOM - (y - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM))
-
-    if mark is not None and left <= mark <= right:
-        x = place(mark, low)[0]
-        drawing.add(svg.line(x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, stroke="#999", stroke_dasharray="4 3"))
-    for (_, points), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
-        line = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in points)
-        drawing.add(svg.polyline(points=line, stroke=colour))
-        x, y = place(*points[-1])
-        drawing.add(svg.circle(cx=x, cy=y, r=2.5, fill=colour))
-    digits = next((digits for digits in range(3, 7) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 3)
-    for text, x, y in ((f"{high:.{digits}g}", 4, TOP + 4), (f"{low:.{digits}g}", 4, HEIGHT - BOTTOM),
-                       (f"{left:.3g}", LEFT, HEIGHT - 8), (f"epoch {right:.3g}", WIDTH - 70, HEIGHT - 8)):
-        drawing.add(svg.text(text, x=x, y=y))
-    caption = figure.add(tags.figcaption(f"{name}: "))
-    for (label, points), colour in zip(drawn.items(), cycle(COLOURS), strict=False):
-        style = f"color: {colour}" if len(drawn) > 1 else ""
-        caption.add(tags.span(f"{label} {points[-1][1]:.4g} ".lstrip(), style=style))
-    return figure
+    lines = [{"label": label, "x": [round(x, 4) for x, _ in points], "y": [y for _, y in points]}
+             for label, points in drawn.items()]
+    if not lines:
+        return tags.figure(tags.figcaption(f"{name}: no finite value"))
+    data = json.dumps({"curves": lines, "best": best, "notes": notes})
+    return tags.figure(cls="chart", data_name=name, data_meaning=meaning, data_curves=data)
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

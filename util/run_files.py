@@ -11,6 +11,8 @@ STATE = "latest_state.pth"
 RECORD = "train_opt.json"
 LOCK = ".lock"
 PREVIOUS = "previous_"
+PAGE_STATE = "page.json"       # below web/: what the training page shows besides the log and the pictures
+RESULT_PAGES = "results.json"  # below web/: pages that test.py has written
 PICTURES = "images.json"  # of a folder of results: image -> visual -> [picture for a page, exact file]
 AVERAGE = "_ema"  # ends the name that a generator's average is saved under
 

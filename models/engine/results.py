@@ -1,7 +1,6 @@
-"""What test.py writes: names, files and the page of the results."""
+"""What test.py writes: names and files."""
 
 import errno
-import math
 import os
 import re
 from argparse import Namespace
@@ -14,83 +13,52 @@ import numpy as np
 import torch
 
 from models.base_model import BaseModel
-from models.engine.validation import add_translations, follow, translated, values_of
+from models.engine.result_page import Result
+from models.engine.validation import add_translations, translated, values_of
 from util.device import cores
 from util.distributed import is_main, world_size
 from util.errors import ImageError, UsageError, one_line
 from util.files import inside, read_json
-from util.html import HTML
+from util.html import Picture
 from util.images import ValueRange, is_image_file, save_exact, save_image, stretched, tensor2im
-from util.metrics.report import table, write_metrics
 from util.metrics.scores import Scores
-from util.notices import Bar, notice, say, tell
-from util.run_files import PICTURES, checkpoint_tag
-
-Row = dict[str, tuple[str, str]]  # label -> (picture to show, exact file)
+from util.notices import Bar, notice
+from util.run_files import PICTURES
 
 
-def add_row(opt, page: HTML, heading: str, files: Row) -> None:
-    """Add the pictures of an image to the page."""
-    page.add_header(heading)
-    shown, exact = zip(*files.values(), strict=True)
-    page.add_images(list(shown), list(files), list(exact), opt.display_winsize)
-
-
-def add_scored(opt, page: HTML, rows: dict[str, Row], scores: Scores) -> None:
-    """Write the metrics and show them on a page that can be sorted by the one that `best` follows."""
-    figures = scores.figures()
-    if scores.working() and not (scores.rows or scores.references()):
-        say(f"no metric: --model {opt.model} sees no true images here; use a model of pairs or of both domains, or "
-            f"python -m util.metrics OUTPUTS TRUTHS")
-    write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in rows if name in scores.rows},
-                  name=opt.name, phase=opt.phase, checkpoint=checkpoint_tag(opt.epoch, opt.load_iter), average=opt.ema)
-    page.add(table({opt.name: figures}))
-    for key, figure in figures.items():
-        tell(f"{key}: {figure}")
-    for name in page.sortable({name: cost_of(scores.rows.get(name, {})) for name in rows}):
-        values = (f"{key} {value:.4g}" for key, value in scores.rows.get(name, {}).items())
-        add_row(opt, page, " ".join([name, *values]), rows[name])
-
-
-def cost_of(row: dict[str, float]) -> float:
-    """The sort key of an image, lower is better: the metric that `best` follows, else the first."""
-    wishes = ("auto", *(key.split("/")[1] for key in row))
-    found = next(filter(None, (follow(row, wish) for wish in wishes)), None)
-    return math.inf if found is None else -found.value if found.higher_is_better else found.value
-
-
-def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores | None = None) -> dict[str, Row]:
-    """Translate every image while earlier ones are being written; returns result name -> its files."""
-    rows: dict[str, Row] = {}
+def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores | None = None) -> dict[str, Result]:
+    """Translate every image while earlier ones are being written; returns result name -> what was written."""
+    results: dict[str, Result] = {}
     naming = ResultNames(opt, loader.dataset.roots)
-    writing: deque[Future[dict[str, Row]]] = deque()
+    writing: deque[Future[dict[str, Result]]] = deque()
     writers = cores()
     weights_stay_cast = torch.autocast(model.device.type, enabled=False)  # by the outermost autocast, until it ends
     with weights_stay_cast, ThreadPoolExecutor(writers) as pool, Bar(total=len(loader), unit="img",
                                                                      disable=None if is_main() else True) as bar:
         for batch in translated(model, loader):
             names, paths = naming.of_batch(model, batch), model.get_image_paths()
+            partners = next((batch[key] for key in ("A_paths", "B_paths") if batch.get(key, paths) != paths), None)
             visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
                        for label, value in model.get_current_visuals().items()}
             if scores:
                 add_translations(scores, model, names)
             domains = {label: model.visual_domain(label) for label in visuals}
-            writing.append(pool.submit(write_batch, opt, folder, names, paths, visuals, domains, loader))
+            writing.append(pool.submit(write_batch, opt, folder, names, paths, partners, visuals, domains, loader))
             if len(writing) > 2 * writers:
-                rows.update(writing.popleft().result())
+                results.update(writing.popleft().result())
             bar.update(len(paths) * world_size())
         for written in writing:
-            rows.update(written.result())
-    return rows
+            results.update(written.result())
+    return results
 
 
-def remove_older(folder: Path, rows: dict[str, Row]) -> None:
+def remove_older(folder: Path, results: dict[str, Result]) -> None:
     """Remove pictures that an earlier test listed and this one has not written; none outside the folder."""
     def listed(images: dict) -> dict[str, Path]:
         return {str(file): inside(folder / "images", str(file), PICTURES)
                 for row in images.values() for files in row.values() for file in files}
 
-    kept = {file for row in rows.values() for files in row.values() for file in files}
+    kept = {file for result in results.values() for files in result.files.values() for file in files}
     try:
         for file, path in read_json(folder / PICTURES, listed, "pictures of an earlier test stay").items():
             if file not in kept:
@@ -115,16 +83,17 @@ def results_folder(opt) -> Path:
     return inside(Path(opt.results_dir) / opt.name, f"{opt.phase}_{opt.epoch}{tag}", "--phase and --epoch")
 
 
-def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: dict[str, Any],
-                domains: dict[str, str], loader: Any) -> dict[str, Row]:
+def write_batch(opt, folder: Path, names: list[str], paths: list[str], partners: list[str] | None,
+                visuals: dict[str, Any], domains: dict[str, str], loader: Any) -> dict[str, Result]:
     """Write every visual of every image of a batch, at the depth and range of its domain, keeping missing data.
 
     An image whose results can't be written is one of the loader's errors; a full disk ends the test.
     """
-    rows: dict[str, Row] = {}
+    results: dict[str, Result] = {}
     deep = opt.nodata is not None or any(values_of(opt, domain).depth != "uint8" for domain in domains.values())
     for i, (name, path) in enumerate(zip(names, paths, strict=True)):
-        holes, row = loader.dataset.no_data(path) if deep else None, {}
+        holes = loader.dataset.no_data(path) if deep else None
+        row: dict[str, Picture] = {}
         try:
             for label, value in visuals.items():
                 if not torch.is_tensor(value) and len(paths) > 1:
@@ -133,12 +102,12 @@ def write_batch(opt, folder: Path, names: list[str], paths: list[str], visuals: 
                 values = values_of(opt, domains[label])
                 value = value[i] if torch.is_tensor(value) else value
                 row[label] = write_visual(folder, f"{name}_{label}", value, values, path, opt.aspect_ratio, holes)
-            rows[name] = row
+            results[name] = Result(row, [path, *(partners[i:i + 1] if partners else [])], domains)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise
             loader.errors[path] = ImageError(path, f"its result can't be written: {one_line(error)}")
-    return rows
+    return results
 
 
 def write_visual(folder: Path, name: str, value: Any, values: ValueRange, source: str, ratio: float,

@@ -4,6 +4,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from models.engine.state import EngineState, optimizers
 from util import distributed
+from util.distributed import rank, world_size
 from util.errors import UsageError
 
 MAX_UNREAD = 1000      # steps
@@ -169,3 +172,27 @@ def fuse(optimizer: Optimizer) -> None:
     if not closed and all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters):
         for group in optimizer.param_groups:
             group["fused"] = True
+
+
+def refuse_untrained(guard: Guard, opt: Namespace) -> None:
+    """Raise UsageError if all steps were skipped."""
+    if guard.skipped and not guard.taken:
+        raise UsageError(f"no step was finite, nothing is trained; a smaller --lr, --amp off, or python -m data.check "
+                         f"{opt.dataroot} may help")
+
+
+def counts(batches: int, size: int, left: int) -> tuple[list[int], list[int]]:
+    """The images of each of the next batches of an epoch in which `left` are left: in this process, and in all.
+
+    0 is a batch that only stands in for missing images.
+    """
+    lefts = [left - i * size * world_size() for i in range(batches)]
+    return ([max(0, min(size, left - rank() * size)) for left in lefts],
+            [min(size * world_size(), left) for left in lefts])
+
+
+def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Lists of `size` batches; the last may be shorter."""
+    batches = iter(batches)
+    while group := list(islice(batches, size)):
+        yield group

@@ -1,12 +1,12 @@
 """The loop of a training: epochs of steps, and what happens between two steps."""
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -16,11 +16,11 @@ from models.engine.cuda_graph import CapturedStep, changed_tensors, cuda_graph
 from models.engine.health import Health
 from models.engine.interrupts import Signals, report_stall
 from models.engine.state import MicroBatch, learning_rate, losses, mean_losses, networks, pools
-from models.engine.step import Guard, own_steps_refused
-from models.engine.validation import Validation, best_of, feed, follow, pictures
+from models.engine.step import Guard, counts, grouped, own_steps_refused, refuse_untrained
+from models.engine.validation import Validation, best_of, feed, follow, pictures, sample_pictures
 from util.device import cores
 from util.distributed import all_max, from_main, is_main, rank, share, world_size
-from util.errors import Stopped, UsageError
+from util.errors import Stopped, UsageError, one_line
 from util.notices import notice, say, tell
 from util.progress import Progress
 from util.run_files import RECORD, prune
@@ -46,8 +46,9 @@ class Training:
         self.guard = Guard(opt.grad_clip, statistics, own_steps_refused(model, opt))
         self.captured = CapturedStep(model, self.guard, cuda_graph) if opt.cuda_graph == "on" else None
         self.restored_at = -1  # steps taken when the weights were last restored
-        self.in_step = self.stepped = False
+        self.in_step = self.stepped = self.stopped_early = False
         self.files: list[str] = []  # of the last step
+        self.samples: list[dict[str, Any]] | None = None  # that are shown at every save
         self.watch = Watchdog(opt.stall_minutes * 60, lambda: report_stall(
             Path(model.save_dir) / (f"stalled_{rank()}.txt" if rank() else "stalled.txt"), opt.stall_minutes,
             loader.workers.status()))
@@ -55,6 +56,17 @@ class Training:
             loader.workers.while_waiting = self.signals.check
 
     def run(self) -> None:
+        """Train to the end of the last epoch, and show how it ended."""
+        try:
+            self.train()
+        except BaseException as error:
+            asked = isinstance(error, Stopped)
+            self.sinks.ended(self.progress, f"{'Ended' if asked else 'Failed'}: {one_line(error)}.", well=asked)
+            raise
+        early = f"Stopped early (--patience {self.opt.patience})." if self.stopped_early else "Finished."
+        self.sinks.ended(self.progress, early, well=True)
+
+    def train(self) -> None:
         """Train to the end of the last epoch."""
         with self.signals, self.guard, self.watch, process_wide_state(self.model):
             try:
@@ -135,7 +147,14 @@ class Training:
             if is_main():
                 self.health.observe(self.model, values, progress.total_iters, progress.epoch,
                                     dict.fromkeys(self.files[:2]))
-        self.sinks.images_due(progress, lambda: pictures(self.model), epoch_ends)
+        self.sinks.images_due(progress, self.pictures, epoch_ends)
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Of the last step, and of the images that are the same at every save."""
+        if self.samples is None:
+            source = self.validation.loader if self.validation else self.loader
+            self.samples = source.samples(self.opt.display_samples)
+        return pictures(self.model) | sample_pictures(self.model, self.samples)
 
     def check_numbers(self) -> None:
         """Report skipped steps; after too many in a row, restore the weights of the last save."""
@@ -223,7 +242,7 @@ class Training:
             self.save_numbered("best")
         if opt.patience and progress.best["worse"] >= opt.patience:
             tell(f"no better validation {opt.patience} times (--patience): training stops")
-            self.last = progress.epoch
+            self.last, self.stopped_early = progress.epoch, True
         return found.cost
 
     def save_if_due(self) -> None:
@@ -263,30 +282,6 @@ def process_wide_state(model: BaseModel) -> Iterator[None]:
     finally:
         vars(share).update(before)
         torch.backends.cudnn.benchmark, model._engine.guarded = benchmark, False
-
-
-def refuse_untrained(guard: Guard, opt: Namespace) -> None:
-    """Raise UsageError if all steps were skipped."""
-    if guard.skipped and not guard.taken:
-        raise UsageError(f"no step was finite, nothing is trained; a smaller --lr, --amp off, or python -m data.check "
-                         f"{opt.dataroot} may help")
-
-
-def counts(batches: int, size: int, left: int) -> tuple[list[int], list[int]]:
-    """The images of each of the next batches of an epoch in which `left` are left: in this process, and in all.
-
-    0 is a batch that only stands in for missing images.
-    """
-    lefts = [left - i * size * world_size() for i in range(batches)]
-    return ([max(0, min(size, left - rank() * size)) for left in lefts],
-            [min(size * world_size(), left) for left in lefts])
-
-
-def grouped(batches: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Lists of `size` batches; the last may be shorter."""
-    batches = iter(batches)
-    while group := list(islice(batches, size)):
-        yield group
 
 
 def faster_data(opt) -> str:

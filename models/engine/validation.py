@@ -3,7 +3,7 @@
 import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,8 +96,7 @@ class Validation:
     def __call__(self, each: Callable[[], None]) -> dict[str, Figure]:
         """"fake_B/l1" -> its figure; `each` is called after each batch. With --ema, of the averaged generators."""
         self.scores.clear()
-        averaged = average.in_place() if (average := self.model._engine.average) else nullcontext()
-        with as_tested(self.model), averaged:
+        with as_tested(self.model), averaged(self.model):
             for _ in translated(self.model, self.loader):
                 add_translations(self.scores, self.model, self.model.get_image_paths())
                 each()
@@ -106,6 +105,12 @@ class Validation:
                 notice(f"validation {path}", f"validation leaves out {error}")
         self.scores.gather()
         return from_main(self.scores.figures)
+
+
+def averaged(model: BaseModel) -> AbstractContextManager[None]:
+    """Inside the block, generators have their averaged weights, if --ema keeps such."""
+    average = model._engine.average
+    return average.in_place() if average else nullcontext()
 
 
 @contextmanager
@@ -147,6 +152,19 @@ def pictures(model: BaseModel) -> dict[str, np.ndarray]:
     for label, value in visuals.items():
         with harmless(f"visual {label} can't be shown"):
             shown[label] = tensor2im(value)
+    return shown
+
+
+def sample_pictures(model: BaseModel, samples: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Each sample and its translations as "sample1_fake_B", (H, W, 3) uint8; with --ema, by averaged generators."""
+    shown = {}
+    with harmless("the images of every save can't be translated"), as_tested(model), averaged(model):
+        for number, batch in enumerate(samples, 1):
+            feed(model, batch)
+            model.test()
+            visuals = model.get_current_visuals()
+            main = [label for label in visuals if label.startswith(("real", "fake"))]
+            shown |= {f"sample{number}_{label}": tensor2im(visuals[label]) for label in main or visuals}
     return shown
 
 

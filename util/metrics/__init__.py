@@ -22,6 +22,11 @@ class Metric(NamedTuple):
     features: Callable | None = None
     needs: str = ""  # in util.metrics.pretrained.NETWORKS
 
+    @property
+    def meaning(self) -> str:
+        """What it says, in one line: the first of the docstring."""
+        return (self.function.__doc__ or "").strip().partition("\n")[0]
+
 
 def pair_metric(name: str, higher_is_better: bool = False, needs: str = "") -> Callable:
     """Register a function of outputs and truths, both (N, C, H, W) in [0, 1], that returns (N,) values."""

@@ -7,7 +7,10 @@ from typing import Any
 
 from dominate import tags
 
+from util.errors import UsageError
 from util.files import atomic, read_json
+from util.html import arrow
+from util.metrics import find_metrics
 from util.metrics.scores import Figure
 
 JSON, CSV = "metrics.json", "metrics.csv"
@@ -48,7 +51,18 @@ def read_figures(folder: str | Path) -> dict[str, Figure]:
 def table(runs: dict[str, dict[str, Figure]]) -> tags.table:
     """A row for each figure and a column for each run."""
     keys = dict.fromkeys(key for figures in runs.values() for key in figures)
-    made = tags.table(tags.tr(tags.th(""), *(tags.th(run) for run in runs)), cls="metrics")
+    made = tags.table(tags.tr(tags.th(""), *(tags.th(run) for run in runs)), cls="values")
     for key in keys:
-        made.add(tags.tr(tags.th(key), *(tags.td(str(figures.get(key, ""))) for figures in runs.values())))
+        better, meaning = described(key)
+        head = tags.th(tags.span(key, title=meaning) if meaning else key, f" {better}")
+        made.add(tags.tr(head, *(tags.td(str(figures.get(key, ""))) for figures in runs.values())))
     return made
+
+
+def described(key: str) -> tuple[str, str]:
+    """Where better values of "fake_B/l1" are, and what they mean; empty for a metric that is not here."""
+    try:
+        metric, = find_metrics([key.split("/")[-1]])
+    except UsageError:
+        return "", ""
+    return arrow(metric.higher_is_better), metric.meaning

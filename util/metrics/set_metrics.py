@@ -20,7 +20,7 @@ def histograms(images: Tensor) -> Tensor:
 
 @set_metric("colours", features=histograms)
 def colours(output: Tensor, reference: Tensor) -> float:
-    """Mean over channels of the Wasserstein distance between the values of all pixels, in 0..1."""
+    """Wasserstein distance between the values of all pixels of two sets, 0 to 1, the mean over channels."""
     difference = output.mean(0).cumsum(1) - reference.mean(0).cumsum(1)
     return float(difference.abs().sum(1).mean() / (BINS - 1))
 
@@ -44,9 +44,9 @@ def patches(images: Tensor) -> Tensor:
 
 @set_metric("swd", features=patches)
 def swd(output: Tensor, reference: Tensor) -> float:
-    """Sliced Wasserstein distance of patches, the mean over the levels (Karras et al. 2018, section 5), times 1000.
+    """Sliced Wasserstein distance between patches of two sets, times 1000: whether textures agree.
 
-    It needs no pretrained weights.
+    The mean over the levels of a pyramid (Karras et al. 2018, section 5); it needs no pretrained weights.
     """
     draw = torch.Generator().manual_seed(0)
     directions = torch.randn(output.shape[-1], DIRECTIONS, generator=draw)
@@ -72,8 +72,9 @@ def inception_features(network: nn.Module, images: Tensor) -> Tensor:
 
 @set_metric("fid", features=inception_features, needs="inception")
 def fid(output: Tensor, reference: Tensor) -> float:
-    """Frechet distance |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of Gaussians (Heusel et al. 2017).
+    """Frechet distance between the Inception features of two sets; too high for few images (Heusel et al. 2017).
 
+    Of Gaussians: |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)).
     The trace of the root is the sum of the singular values of A B^T with S = A^T A and S' = B^T B: exact, and small
     matrices if there are fewer images than features.
     """
@@ -91,7 +92,10 @@ def _mean_and_root(features: Tensor) -> tuple[Tensor, Tensor]:
 
 @set_metric("kid", features=inception_features, needs="inception")
 def kid(output: Tensor, reference: Tensor) -> float:
-    """Unbiased squared MMD with the kernel (x y / d + 1)^3 (Binkowski et al. 2018), of all images at once."""
+    """Distance between the Inception features of two sets, 0 if they are alike (Binkowski et al. 2018).
+
+    The unbiased squared MMD with the kernel (x y / d + 1)^3, of all images at once.
+    """
     a, b = output.double(), reference.double()
     within = []
     for x in (a, b):

@@ -14,6 +14,8 @@ from util.errors import one_line
 from util.notices import notice
 from util.progress import Progress
 
+BEAT = 10.0  # seconds
+
 
 class Sink:
     """A sink that shows nothing; others override what they show. `at` is the point of the training."""
@@ -31,6 +33,12 @@ class Sink:
 
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
         """Show pictures, name -> (H, W, 3) uint8."""
+
+    def ended(self, at: Progress, text: str, well: bool) -> None:
+        """Show how the training ended."""
+
+    def beat(self) -> None:
+        """Called every few seconds while there is nothing to show."""
 
     def close(self) -> None:
         """The training is over."""
@@ -55,6 +63,11 @@ class Sinks:
         if self._made is None:
             self._made = self._make()
         return self._made
+
+    def ended(self, at: Progress, text: str, well: bool) -> None:
+        """Show how the training ended, in the sinks that were made."""
+        for sink in self._made or []:
+            sink.ended(at, text, well)
 
     def close(self) -> None:
         """End those that were made."""
@@ -91,6 +104,7 @@ class Background(Sink):
 
     scalars, metrics = partialmethod(_put, "scalars"), partialmethod(_put, "metrics")
     note, images = partialmethod(_put, "note"), partialmethod(_put, "images")
+    ended = partialmethod(_put, "ended")
 
     def close(self, timeout: float = 10.0) -> None:
         """Show what is pending, for so many seconds at most."""
@@ -110,4 +124,7 @@ class Background(Sink):
                                              f"{one_line(error)}")
             if verb == "close":
                 return
-            verb, arguments = self._calls.get()
+            try:
+                verb, arguments = self._calls.get(timeout=BEAT)
+            except queue.Empty:
+                verb, arguments = "beat", ()
