@@ -1,12 +1,10 @@
 """The loop of a training: epochs of steps, and what happens between two steps."""
 
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -17,7 +15,7 @@ from models.engine.health import Health
 from models.engine.interrupts import Signals, report_stall
 from models.engine.state import MicroBatch, learning_rate, losses, mean_losses, networks, pools
 from models.engine.step import Guard, counts, grouped, own_steps_refused, refuse_untrained
-from models.engine.validation import Validation, best_of, feed, follow, pictures, sample_pictures
+from models.engine.validation import Pictures, Validation, best_of, feed, follow
 from util.device import cores
 from util.distributed import all_max, from_main, is_main, rank, share, world_size
 from util.errors import Stopped, UsageError, one_line
@@ -48,7 +46,7 @@ class Training:
         self.restored_at = -1  # steps taken when the weights were last restored
         self.in_step = self.stepped = self.stopped_early = False
         self.files: list[str] = []  # of the last step
-        self.samples: list[dict[str, Any]] | None = None  # that are shown at every save
+        self.pictures = Pictures(model, validation.loader if validation else loader, opt.display_samples)
         self.watch = Watchdog(opt.stall_minutes * 60, lambda: report_stall(
             Path(model.save_dir) / (f"stalled_{rank()}.txt" if rank() else "stalled.txt"), opt.stall_minutes,
             loader.workers.status()))
@@ -56,19 +54,8 @@ class Training:
             loader.workers.while_waiting = self.signals.check
 
     def run(self) -> None:
-        """Train to the end of the last epoch, and show how it ended."""
-        try:
-            self.train()
-        except BaseException as error:
-            asked = isinstance(error, Stopped)
-            self.sinks.ended(self.progress, f"{'Ended' if asked else 'Failed'}: {one_line(error)}.", well=asked)
-            raise
-        early = f"Stopped early (--patience {self.opt.patience})." if self.stopped_early else "Finished."
-        self.sinks.ended(self.progress, early, well=True)
-
-    def train(self) -> None:
         """Train to the end of the last epoch."""
-        with self.signals, self.guard, self.watch, process_wide_state(self.model):
+        with end_shown(self), self.signals, self.guard, self.watch, process_wide_state(self.model):
             try:
                 while self.progress.epoch <= self.last:
                     self.epoch()
@@ -148,13 +135,6 @@ class Training:
                 self.health.observe(self.model, values, progress.total_iters, progress.epoch,
                                     dict.fromkeys(self.files[:2]))
         self.sinks.images_due(progress, self.pictures, epoch_ends)
-
-    def pictures(self) -> dict[str, np.ndarray]:
-        """Of the last step, and of the images that are the same at every save."""
-        if self.samples is None:
-            source = self.validation.loader if self.validation else self.loader
-            self.samples = source.samples(self.opt.display_samples)
-        return pictures(self.model) | sample_pictures(self.model, self.samples)
 
     def check_numbers(self) -> None:
         """Report skipped steps; after too many in a row, restore the weights of the last save."""
@@ -269,6 +249,19 @@ class Training:
                 prune(self.model.save_dir, self.opt.keep)
         except OSError as error:
             say(f"warning: checkpoint {tag} could not be written: {error}")
+
+
+@contextmanager
+def end_shown(training: Training) -> Iterator[None]:
+    """Show how the training ends."""
+    end, at = training.sinks.ended, training.progress
+    try:
+        yield
+    except BaseException as error:
+        asked = isinstance(error, Stopped)
+        end(at, f"{'Ended' if asked else 'Failed'}: {one_line(error)}.", well=asked)
+        raise
+    end(at, f"Stopped early (--patience {training.opt.patience})." if training.stopped_early else "Finished.", well=True)
 
 
 @contextmanager

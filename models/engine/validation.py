@@ -143,29 +143,41 @@ def best_of(state: dict[str, Any], found: Followed, epoch: int) -> tuple[dict[st
     return {**state, "worse": state["worse"] + 1}, False
 
 
-def pictures(model: BaseModel) -> dict[str, np.ndarray]:
-    """The first image of each visual, (H, W, 3) uint8, as test.py would write it; visuals that only a step sets too."""
-    visuals, shown = model.get_current_visuals(), {}
-    with harmless("the model can't be tested, pictures are those of the last step"), as_tested(model):
-        model.test()
-        visuals |= model.get_current_visuals()
-    for label, value in visuals.items():
-        with harmless(f"visual {label} can't be shown"):
-            shown[label] = tensor2im(value)
-    return shown
+class Pictures:
+    """Pictures of the last step, and of a few images of a loader, the same ones at every call."""
 
+    def __init__(self, model: BaseModel, loader: Any, count: int):
+        self.model, self.loader, self.count = model, loader, count
+        self.samples: list[dict[str, Any]] | None = None  # read when they are first shown
 
-def sample_pictures(model: BaseModel, samples: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Each sample and its translations as "sample1_fake_B", (H, W, 3) uint8; with --ema, by averaged generators."""
-    shown = {}
-    with harmless("the images of every save can't be translated"), as_tested(model), averaged(model):
-        for number, batch in enumerate(samples, 1):
-            feed(model, batch)
-            model.test()
-            visuals = model.get_current_visuals()
-            main = [label for label in visuals if label.startswith(("real", "fake"))]
-            shown |= {f"sample{number}_{label}": tensor2im(visuals[label]) for label in main or visuals}
-    return shown
+    def __call__(self) -> dict[str, np.ndarray]:
+        """Label -> (H, W, 3) uint8, "fake_B" of the last step, "sample1_fake_B" of the first sample."""
+        if self.samples is None:
+            self.samples = self.loader.samples(self.count)
+        return self._of_step() | self._of_samples(self.samples)
+
+    def _of_step(self) -> dict[str, np.ndarray]:
+        """The first image of each visual, as test.py would write it; visuals that only a step sets too."""
+        visuals, shown = self.model.get_current_visuals(), {}
+        with harmless("the model can't be tested, pictures are those of the last step"), as_tested(self.model):
+            self.model.test()
+            visuals |= self.model.get_current_visuals()
+        for label, value in visuals.items():
+            with harmless(f"visual {label} can't be shown"):
+                shown[label] = tensor2im(value)
+        return shown
+
+    def _of_samples(self, samples: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
+        """Each sample and its translations; with --ema, by averaged generators."""
+        shown = {}
+        with harmless("the images of every save can't be translated"), as_tested(self.model), averaged(self.model):
+            for number, batch in enumerate(samples, 1):
+                feed(self.model, batch)
+                self.model.test()
+                visuals = self.model.get_current_visuals()
+                main = [label for label in visuals if label.startswith(("real", "fake"))]
+                shown |= {f"sample{number}_{label}": tensor2im(visuals[label]) for label in main or visuals}
+        return shown
 
 
 @contextmanager
