@@ -37,14 +37,13 @@ class Training:
         self.bar, self.sinks = bar, sinks
         self.write_record, self.begin = write_record, begin  # if someone has removed the folder; after the first step
         self.progress, self.last = progress, opt.n_epochs + opt.n_epochs_decay
-        self.signals = Signals()
         self.health = Health(opt.gan_mode, model._engine.paired, self.note)
-        self.saver = saving.Saver(self.save, opt.save_minutes)
+        self.signals, self.saver = Signals(), saving.Saver(self.save, opt.save_minutes)
         statistics = [b for net in networks(model).values() for b in net.buffers() if b.is_floating_point()]
         self.guard = Guard(opt.grad_clip, statistics, own_steps_refused(model, opt))
         self.captured = CapturedStep(model, self.guard, cuda_graph) if opt.cuda_graph == "on" else None
         self.restored_at = -1  # steps taken when the weights were last restored
-        self.in_step = self.stepped = self.stopped_early = False
+        self.in_step = self.stepped = False
         self.files: list[str] = []  # of the last step
         self.pictures = Pictures(model, validation.loader if validation else loader, opt.display_samples)
         self.watch = Watchdog(opt.stall_minutes * 60, lambda: report_stall(
@@ -222,7 +221,7 @@ class Training:
             self.save_numbered("best")
         if opt.patience and progress.best["worse"] >= opt.patience:
             tell(f"no better validation {opt.patience} times (--patience): training stops")
-            self.last, self.stopped_early = progress.epoch, True
+            self.last = progress.epoch
         return found.cost
 
     def save_if_due(self) -> None:
@@ -261,7 +260,9 @@ def end_shown(training: Training) -> Iterator[None]:
         asked = isinstance(error, Stopped)
         end(at, f"{'Ended' if asked else 'Failed'}: {one_line(error)}.", well=asked)
         raise
-    end(at, f"Stopped early (--patience {training.opt.patience})." if training.stopped_early else "Finished.", well=True)
+    patience = training.opt.patience
+    early = patience and at.best.get("worse", 0) >= patience
+    end(at, f"Stopped early (--patience {patience})." if early else "Finished.", well=True)
 
 
 @contextmanager
