@@ -1,11 +1,12 @@
 """What translating costs with a trained run, part by part; resnet_9blocks with 64 channels and random weights.
 
-    python benchmarks/translate.py start call rate large onnx      # or some of them; --device cuda
+    python benchmarks/translate.py start call rate large onnx video    # or some of them; --device cuda
 
 start   seconds until test.py has translated one image, by phase
 call    `load`, then one image of 256x256: the second call against the network alone
 rate    images per second of `image-translation translate`, against network, reading and writing alone
 large   6000x4000 in tiles against 1500x1000 whole: time per pixel and peak memory; and how far tiles are from the whole
+video   a video against its frames as files, and its memory at ten times the length; 16 channels
 onnx    the exported file in onnxruntime: its difference, and its time against torch's
 """
 
@@ -125,6 +126,42 @@ def rate(device: str) -> None:
           f"{slowest / steady:.2f} x the slowest")
 
 
+def video(device: str) -> None:
+    """A video against its frames as files, and the memory of a process for ten times its length (extra: video)."""
+    import av
+
+    frames = [np.asarray(picture(256, 256, seed=i % 20)) for i in range(20)]
+    for count in (300, 3000):
+        with av.open(f"{count}.mp4", "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+            stream.width = stream.height = 256
+            stream.pix_fmt = "yuv420p"
+            for i in range(count):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frames[i % 20], "rgb24")))
+            container.mux(stream.encode())
+    Path("frames").mkdir(exist_ok=True)
+    Path("checkpoints/small").mkdir(parents=True, exist_ok=True)  # quick, so that reading and writing count
+    torch.save(define_G(3, 3, 16, "resnet_9blocks", "instance").state_dict(), "checkpoints/small/latest_net_G.pth")
+    for i in range(300):
+        Image.fromarray(frames[i % 20]).save(f"frames/{i:03d}.png")
+    command = [sys.executable, "-m", "image_translation", "translate", "small"]
+    took = {}
+    for kind in ("frames", "300.mp4", "frames", "300.mp4", "3000.mp4"):
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", PEAK, *command, kind, "--out", f"out_{kind}", "--overwrite",
+                               "--device", device], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
+                              capture_output=True, text=True)
+        took[kind] = min(took.get(kind, (1e9, 0)), (time.perf_counter() - begin, int(done.stdout.split()[-1]) // 1024))
+    files, short, long = took["frames"], took["300.mp4"], took["3000.mp4"]
+    print(f"video: 300 frames in {short[0]:.1f} s, as files in {files[0]:.1f} s: {files[0] / short[0]:.2f} x the rate; "
+          f"peak memory {short[1]} MiB, of 3000 frames {long[1]} MiB")
+
+
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 ONE = """
 import resource, sys, time
 sys.path.insert(0, {root!r})
@@ -188,9 +225,9 @@ def onnx(device: str) -> None:
 
 def main() -> None:
     """Run the requested parts and print their figures."""
-    parts = {"start": start, "call": call, "rate": rate, "large": large, "onnx": onnx}
+    parts = {"start": start, "call": call, "rate": rate, "large": large, "onnx": onnx, "video": video}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="start, call, rate, large, onnx; all unless given")
+    parser.add_argument("parts", nargs="*", help="start, call, rate, large, onnx, video; all unless given")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--device", default="auto")
     opt = parser.parse_args()

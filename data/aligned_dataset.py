@@ -7,6 +7,7 @@ import numpy as np
 
 from data.base_dataset import BaseDataset
 from util.errors import ImageError, UsageError
+from util.frames import stem_of
 
 
 class AlignedDataset(BaseDataset):
@@ -72,7 +73,7 @@ def by_stem(folder: str | Path, paths: list[str]) -> dict[str, str]:
     """Path below the folder without its extension -> file; raises UsageError if two are equal."""
     stems: dict[str, str] = {}
     for path in paths:
-        stem = str(Path(path).relative_to(folder).with_suffix(""))
+        stem = stem_of(Path(path).relative_to(folder))
         if stem in stems:
             raise UsageError(f"{path} and {stems[stem]} have the same stem: which one is the partner?")
         stems[stem] = path

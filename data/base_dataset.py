@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from data.film import with_frames
 from data.image_folder import contents, list_images
 from data.loading.cache import PixelCache, key_of
 from data.loading.workers import reads
@@ -19,6 +20,7 @@ from data.pillow_transform import get_params, get_transform
 from data.reading import Pixels, Reading, read_pixels
 from data.transforms import Geometry, draw_geometry, resize, resized_size
 from util.errors import ImageError, UsageError
+from util.frames import file_of
 from util.images import EIGHT_BIT, ValueRange
 from util.notices import notice, tell
 from util.seed import derive
@@ -66,15 +68,23 @@ class BaseDataset(Dataset, ABC):
 
         Raises UsageError if there are none.
         """
-        paths = list_images(folder)
+        paths = list_images(folder, videos=True)
         self.roots.append(str(folder))
         part = ""
         if share := getattr(self.opt, "val_split", 0):
             held_out = not self.opt.isTrain
             paths = split(paths, folder, share, held_out)
             part = ", held out" if held_out else f", {share:.0%} held out"
-        tell(f"{len(paths)} images in {folder}{part}")
-        return paths
+        return self.with_frames(paths, f"in {folder}{part}")
+
+    def with_frames(self, paths: list[str], where: str) -> list[str]:
+        """The images, with the frames of animations and videos in the place of their files, their number logged."""
+        step = getattr(self.opt, "frame_step", 1)
+        found = list(with_frames(paths, step))
+        films = len({*paths} - {*found})
+        of_films = f", frames of {films} videos and animations among them" if films else ""
+        tell(f"{len(found)} images {where}{of_films}")
+        return found
 
     def find_folders(self, *layouts: tuple[str, ...]) -> list[Path]:
         """The first layout of which all folders exist below the data root, e.g. ("trainA", "trainB").
@@ -143,7 +153,7 @@ class BaseDataset(Dataset, ABC):
         if self.cache is None:
             return read(*arguments)
         try:
-            key = key_of(read.__name__, *arguments, paths=paths)
+            key = key_of(read.__name__, *arguments, paths=map(file_of, paths))
         except OSError:  # the reader reports the problem
             return read(*arguments)
         arrays = self.cache.get(key)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data.film import with_frames
 from data.image_folder import list_images
 from data.loading.order import EpochOrder
 from data.loading.workers import Workers, reads
@@ -21,9 +22,10 @@ from data.reading import Reading, read_pixels
 from util.cli import OneLineParser, run
 from util.device import cores
 from util.errors import ImageError
+from util.frames import stem_of
 from util.images import open_picture
 from util.notices import tell
-from util.types import natural
+from util.types import natural, positive
 
 TIMEOUT = 60  # seconds for one file
 SUSPECTS = (-9999.0, -32768.0, 65535.0, float(np.finfo(np.float32).min))
@@ -123,7 +125,7 @@ class Survey:
 
     def stem(self, path: str) -> str:
         """What two partners share: the path below their domain's folder, without the extension."""
-        parts = Path(path).relative_to(self.root).with_suffix("").parts
+        parts = Path(stem_of(Path(path).relative_to(self.root))).parts
         return "/".join(parts[2 if parts[0] in ("A", "B") else 1:])
 
     def _layout(self) -> str:
@@ -251,10 +253,11 @@ def main(argv: Sequence[str]) -> int:
     parser = OneLineParser(description=__doc__)
     parser.add_argument("dataroot", help="a data root as train.py takes it, or any folder of images")
     parser.add_argument("--num_threads", type=natural, default=cores(), help="processes that read")
+    parser.add_argument("--frame_step", type=positive, default=10, help="check every Nth frame of videos")
     parser.add_argument("--show", type=natural, default=20, help="files to list of each kind of problem; 0 lists all")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     opt = parser.parse_args(argv)
-    paths = list_images(opt.dataroot)
+    paths = list(with_frames(list_images(opt.dataroot, videos=True), opt.frame_step))
     facts, errors = examine_all(paths, opt.num_threads)
     survey = Survey(opt.dataroot, facts)
     findings = {**({"that can't be read": [str(error) for error in errors]} if errors else {}), **survey.findings()}

@@ -9,7 +9,9 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import Dataset
 
+from data.film import HAS_VIDEO
 from util.errors import UsageError
+from util.frames import VIDEOS, is_video_file
 from util.images import IMG_EXTENSIONS, is_image_file, open_picture
 from util.notices import notice
 
@@ -19,7 +21,8 @@ __all__ = ["IMG_EXTENSIONS", "ImageFolder", "contents", "default_loader", "is_im
 
 # Images of kinds that are not read, or only with an extra.
 OTHERS = (".avif", ".heic", ".heif", ".dcm", ".nii", ".nii.gz", ".nrrd", ".mha", ".jp2", ".jxl", ".exr", ".hdr", ".psd",
-          ".dng", ".cr2", ".nef", ".arw", ".svg", ".eps", ".czi", ".nd2", ".lif", ".svs", ".npz", ".mat", ".h5")
+          ".dng", ".cr2", ".nef", ".arw", ".svg", ".eps", ".czi", ".nd2", ".lif", ".svs", ".npz", ".mat", ".h5",
+          *VIDEOS)
 
 
 def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
@@ -63,21 +66,23 @@ class ImageFolder(Dataset):
         return len(self.imgs)
 
 
-def list_images(folder: str | Path) -> list[str]:
-    """The images below a folder, sorted; those of other kinds are counted in a notice.
+def list_images(folder: str | Path, videos: bool = False) -> list[str]:
+    """The images below a folder, and `videos` if they can be read, sorted; other kinds are counted in a notice.
 
     Raises UsageError that lists what there is, if there are none.
     """
     paths: list[str] = []
     others: Counter[str] = Counter()
     for path in files_below(str(folder)):
-        if is_image_file(path):
+        if is_image_file(path) or (videos and HAS_VIDEO and is_video_file(path)):
             paths.append(path)
         elif kind := next((kind for kind in OTHERS[::-1] if path.lower().endswith(kind)), ""):
             others[kind] += 1
     if others:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
         extra = '; .heic needs an extra: pip install -e ".[heif]"' if {".heic", ".heif"} & others.keys() else ""
+        if videos and {*VIDEOS} & others.keys():
+            extra += '; videos need an extra: pip install -e ".[video]"'
         notice(f"others in {folder}", f"passed over in {folder}, as they are not read: {counts}{extra}")
     if paths:
         return sorted(paths)

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from data.film import read_frame
 from data.tiff import missing, read_tiff
 from util.errors import ImageError, is_away, one_line
+from util.frames import file_of, frame_of
 from util.images import open_picture
 from util.notices import notice
 
@@ -55,7 +57,7 @@ def read_image(path: str, channels: int | None, how: Reading = Reading()) -> np.
 def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
     """The same with the mask of missing data: NaN, infinity, the value of GDAL's tag, and `how.nodata`."""
     try:
-        if os.path.getsize(path) == 0:
+        if os.path.getsize(file_of(path)) == 0:
             raise ImageError(path, "is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is raised
@@ -82,6 +84,9 @@ Read = tuple[np.ndarray, np.ndarray | None, float | None]  # pixels, mask of mis
 
 
 def _read(path: str, channels: int | None, how: Reading) -> Read:
+    if frame := frame_of(path):
+        array, _ = from_pillow(_of_fitting_size(read_frame(frame), path, how), None, channels, path, how)
+        return array, None, None
     with open(path, "rb") as file:  # the first bytes are more reliable than the name
         head = file.read(64)
         head += file.read(2 ** 20) if head[:2] in (b"P3", b"P5", b"P6") else b""  # whose comments may be long
@@ -111,8 +116,7 @@ def _read(path: str, channels: int | None, how: Reading) -> Read:
 def _by_pillow(path: str, channels: int | None, how: Reading, head: bytes) -> Read:
     image: Any
     with open_picture(path) as image:
-        if image.width * image.height > how.megapixels * 1e6:
-            raise ImageError(path, f"is {image.width}x{image.height}, more than --max_megapixels {how.megapixels:g}")
+        _of_fitting_size(image, path, how)
         if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "AVIF"):
             notice("frames", f"{path} is an animation of {image.n_frames} frames, of which the first is read (further "
                              f"ones too)")
@@ -121,6 +125,12 @@ def _by_pillow(path: str, channels: int | None, how: Reading, head: bytes) -> Re
         array = np.rint(array * (int(_fields(head)[3]) / 65535)).astype(np.uint16)
         own = array
     return array, missing(own, how.missing), how.nodata
+
+
+def _of_fitting_size(image: Image.Image, path: str, how: Reading) -> Image.Image:
+    if image.width * image.height > how.megapixels * 1e6:
+        raise ImageError(path, f"is {image.width}x{image.height}, more than --max_megapixels {how.megapixels:g}")
+    return image
 
 
 def _from_numpy(path: str, how: Reading) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 from data.base_dataset import BaseDataset
 from data.image_folder import contents, is_image_file
 from util.errors import UsageError
-from util.notices import notice, tell
+from util.frames import is_video_file
+from util.notices import notice
 
 
 class SingleDataset(BaseDataset):
@@ -38,15 +39,14 @@ class SingleDataset(BaseDataset):
         if os.path.isdir(root):
             below = [f"{root}/{self.opt.phase}{self.source}", f"{root}/{self.source}/{self.opt.phase}"]
             return self.list_images(next(filter(os.path.isdir, below), root))  # a data root, or just a folder
-        matches = sorted(path for path in glob.glob(root, recursive=True) if is_image_file(path))
+        matches = sorted(path for path in glob.glob(root, recursive=True) if is_image_file(path) or is_video_file(path))
         paths = [root] if os.path.isfile(root) else matches
         if not paths:
             folder = os.path.dirname(root) or "."
             raise UsageError(f"--dataroot {root} is no folder, no file and no pattern that matches an image; "
                              f"{contents(folder)}")
         self.roots.append(os.path.dirname(root.split("*")[0].split("?")[0].split("[")[0]) or ".")
-        tell(f"{len(paths)} images match {root}")
-        return paths
+        return self.with_frames(paths, f"match {root}")
 
     def __len__(self) -> int:
         return len(self.paths)

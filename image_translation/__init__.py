@@ -15,7 +15,7 @@ __all__ = ["load", "test", "train"]
 
 
 def load(
-    run: str,                                      # the name of a run in ./checkpoints, its folder, or one .pth file
+    run: str,                                      # a run in ./checkpoints, a folder, a .pth file, hub:user/name
     *,
     direction: Literal["AtoB", "BtoA"] | None = None,  # which generator of a cycle; the run's own direction
     epoch: str | int | None = None,                # which checkpoint: latest, the default, best or an epoch

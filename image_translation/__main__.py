@@ -1,4 +1,4 @@
-"""The command `image-translation`: train, test, translate, export, check, compare, metrics, download."""
+"""The command `image-translation`: train, test, translate, export, upload, app, check, compare, metrics, download."""
 
 import importlib
 import sys
@@ -10,7 +10,9 @@ COMMANDS = {
     "train": ("train a model: train.py", ""),
     "test": ("translate a folder and show it on a page: test.py", ""),
     "translate": ("translate files and folders, keeping names and formats", "image_translation.translate"),
-    "export": ("write a generator for other programs: onnx, torchscript, pt2", "image_translation.export"),
+    "export": ("write a generator for other programs: onnx, torchscript, pt2, hub", "image_translation.export"),
+    "upload": ("upload an exported folder to the Hugging Face Hub", "image_translation.hub"),
+    "app": ("translate in a browser: an app for one or several runs", "image_translation.app"),
     "check": ("check every image of a dataset", "data.check"),
     "compare": ("compare the results of several runs", "util.compare"),
     "metrics": ("score results against true images", "util.metrics.__main__"),

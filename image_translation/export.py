@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from image_translation import hub
 from image_translation.runs import add_options
 from image_translation.translator import Translator, from_options
 from models.engine.state import networks
@@ -38,8 +39,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser = OneLineParser(prog="image-translation export", description=__doc__.splitlines()[0])
     add_options(parser)
     add = parser.add_argument
-    add("--format", choices=tuple(FORMATS), default="onnx", help="of the file")
-    add("--out", default=None, metavar="FILE", help="name of the file; RUN.onnx, .pt or .pt2 unless given")
+    add("--format", choices=(*FORMATS, "hub"), default="onnx", help="of the file; hub: a folder for the Hub")
+    add("--results_dir", default="./results/", help="hub: folder of what test.py wrote, for the model card")
+    add("--out", default=None, metavar="FILE", help="name of the file; RUN.onnx, .pt, .pt2 or RUN_hub unless given")
     add("--half", action="store_true", help="float16 instead of float32")
     add("--images", action="store_true", help="uint8 (N, H, W, C) in and out, instead of (N, C, H, W) in [-1, 1]")
     add("--licence", default="", help="of the weights, for the file's metadata")
@@ -50,8 +52,11 @@ def parse(argv: Sequence[str]) -> Namespace:
 def main(argv: Sequence[str]) -> int:
     """Export as the command line says; a file that differs from the run is not written."""
     opt = parse(argv)
+    name = Path(opt.run).resolve().name.removesuffix(".pth")
+    if opt.format == "hub":
+        return export_folder(opt, Path(opt.out or f"{name}_hub"))
     suffix, write, read = FORMATS[opt.format]
-    target = Path(opt.out or f"{Path(opt.run).resolve().name.removesuffix('.pth')}{suffix}")
+    target = Path(opt.out or f"{name}{suffix}")
     if target.is_dir() or target.suffix == ".pth":
         what = "a folder" if target.is_dir() else "the name of a checkpoint"
         raise UsageError(f"--out {target} is {what}; name a file such as {target.stem}{suffix}")
@@ -80,6 +85,19 @@ def main(argv: Sequence[str]) -> int:
         file.write(content)
     tell(f"{target}: {len(content) / 2 ** 20:.1f} MiB, differs from the run by at most {difference:.1e} in [-1, 1], at "
          f"{len(sizes)} sizes")
+    return 0
+
+
+def export_folder(opt: Namespace, target: Path) -> int:
+    """Export a folder for the Hub."""
+    if target.exists() and not (opt.overwrite and hub.is_hub_folder(target)):
+        raise UsageError(f"{target} exists; name another --out{', or --overwrite it' * hub.is_hub_folder(target)}")
+    opt.amp, opt.compile, opt.device = "off", "off", "cpu"
+    translator = from_options(opt, size="kept", tile=None)
+    net = next(net for name, net in networks(translator.model).items() if name.startswith("G"))
+    hub.export(opt, plain(net), translator.opt, metadata(translator, opt), target)
+    tell(f'{target}: {hub.WEIGHTS}, {hub.CONFIG} and {hub.CARD}; load("{target}") translates, and `image-translation '
+         f'upload {target} USER/NAME` publishes it')
     return 0
 
 

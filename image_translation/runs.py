@@ -4,6 +4,7 @@ import re
 from argparse import ArgumentParser
 from pathlib import Path
 
+from image_translation import hub
 from networks.architecture import describe
 from util import checkpoint
 from util.errors import UsageError, did_you_mean
@@ -13,13 +14,14 @@ from util.run_files import AVERAGE
 # Options that commands pass on to the parser of test.py, which checks them.
 VALUES = ("checkpoints_dir", "plugin_dir", "amp", "compile", "seed", "nodata", "max_megapixels", "depth_A", "range_A",
           "depth_B", "range_B")
+RUN = "name of a run in ./checkpoints, its folder, an exported folder, one .pth file, or hub:user/name"
 FLAGS = ("eval", "plain", "keep_profile")
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add what names a run, for `from_options`."""
     add = parser.add_argument
-    add("run", help="name of a run in ./checkpoints, its folder, or one .pth file")
+    add("run", help=RUN)
     add("--direction", choices=("AtoB", "BtoA"), default=None, help="which generator of a cycle")
     add("--epoch", default=None, help="which checkpoint: latest, best or an epoch")
     add("--ema", action="store_true", help="the moving average of the weights")
@@ -34,12 +36,16 @@ def add_options(parser: ArgumentParser) -> None:
 def find_run(run: str, checkpoints_dir: str = "./checkpoints") -> tuple[list[str], Path | None]:
     """The arguments of test.py that name a run, and the file of weights that stand alone.
 
-    `run` is the name of a run in `checkpoints_dir`, a folder, or one .pth file. Raises UsageError for a run that does
-    not exist, and a file that holds no generator of a known family.
+    `run` is what RUN says. Raises UsageError for a run that does not exist, and a file that holds no generator of a
+    known family.
     """
     if not run or run.startswith("-"):
         raise UsageError(f"'{run}' is no run; give the name of a run, a folder, or a .pth file")
+    if run.startswith("hub:"):
+        return find_run(str(hub.download(run.removeprefix("hub:"))), checkpoints_dir)
     path = Path(run)
+    if hub.is_hub_folder(path):
+        return ["--checkpoints_dir", str(path), "--name", hub.WEIGHTS, *hub.read_config(path)], path / hub.WEIGHTS
     known = (Path(checkpoints_dir) / run).is_dir()
     if path.is_dir() and (any(path.glob("*_net_*.pth")) or not known):  # it may hold images, and share a run's name
         return ["--checkpoints_dir", str(path.resolve().parent), "--name", path.resolve().name], None

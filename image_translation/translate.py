@@ -1,4 +1,4 @@
-"""Translate files and folders; names, folders and formats stay: image-translation translate RUN PHOTOS --out FOLDER."""
+"""Translate images and videos; names, folders, formats stay: image-translation translate RUN PHOTOS --out FOLDER."""
 
 import errno
 import glob
@@ -14,6 +14,7 @@ from typing import Any
 from data.image_folder import contents, is_image_file, list_images
 from data.loading.loader import grouped
 from image_translation.files import places, suffix_for, write
+from image_translation.film import is_film, suffix_for_film, translate_film
 from image_translation.images import Item, Translation
 from image_translation.runs import add_options
 from image_translation.translator import LESS_MEMORY, Translator, from_options
@@ -22,6 +23,8 @@ from util.cli import OneLineParser, run
 from util.device import cores
 from util.errors import ImageError, UsageError, one_line
 from util.files import atomic, read_json, remove_unfinished
+from util.frames import is_video_file
+from util.html import HTML, film
 from util.memory import explained
 from util.notices import Bar, say, tell
 from util.types import positive, tile
@@ -53,17 +56,24 @@ def main(argv: Sequence[str]) -> int:
     with explained(LESS_MEMORY):
         originals = list(listed(opt.inputs, out))
         translator = from_options(opt, size=opt.size, tile=opt.tile, batch_size=opt.batch_size)
-        jobs, since = plan(opt, translator, originals, out)
+        films = {original for original, _ in originals if is_film(original)}
+        jobs, since = plan(opt, translator, originals, films, out)
+        page = {original: target for original, target in jobs.items() if original in films}
         finished = {} if opt.overwrite else {original: target for original, target in jobs.items()
                                              if is_done(original, target, since)}
         jobs = {original: target for original, target in jobs.items() if original not in finished}
-        errors = translate(translator, jobs)
-    for error in errors:
-        say(f"skipped {error}")
+        errors = translate(translator, {original: jobs[original] for original in jobs if original not in films})
+        incomplete = translate_films(translator, {original: jobs[original] for original in jobs if original in films},
+                                     errors)
+    if page:
+        write_page(out, page, f"Translations by {opt.run}")
+    for error in (*errors, *incomplete):
+        say(f"{'incomplete' if error in incomplete else 'skipped'} {error}")
     there = f", {len(finished)} already there" if finished else ""
     left_out = f", {len(errors)} skipped" if errors else ""
-    tell(f"{len(jobs) - len(errors)} images translated{there}{left_out}: {out}")
-    return int(bool(errors))
+    kind = "files" if films else "images"
+    tell(f"{len(jobs) - len(errors)} {kind} translated{there}{left_out}: {out / 'index.html' if page else out}")
+    return int(bool(errors or incomplete))
 
 
 def listed(inputs: Iterable[str], out: Path) -> Iterator[tuple[str, str]]:
@@ -73,9 +83,10 @@ def listed(inputs: Iterable[str], out: Path) -> Iterator[tuple[str, str]]:
     """
     for word in inputs:
         if Path(word).is_dir():
-            root, files = Path(word), list_images(word)
+            root, files = Path(word), list_images(word, videos=True)
         else:
-            files = [word] if Path(word).is_file() else sorted(filter(is_image_file, glob.glob(word, recursive=True)))
+            found = [word] if Path(word).is_file() else sorted(glob.glob(word, recursive=True))
+            files = [file for file in found if file == word or is_image_file(file) or is_video_file(file)]
             fixed = word.split("*")[0].split("?")[0].split("[")[0] if not Path(word).is_file() else word
             root = Path(fixed) if fixed.endswith("/") else Path(fixed).parent
         inner = [file for file in files if not Path(file).resolve().is_relative_to(out.resolve())]
@@ -86,7 +97,7 @@ def listed(inputs: Iterable[str], out: Path) -> Iterator[tuple[str, str]]:
         yield from ((file, str(Path(file).relative_to(root))) for file in inner)
 
 
-def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]],
+def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]], films: set[str],
          out: Path) -> tuple[dict[str, Path], float]:
     """Original -> translation, and since when this run has written into `out`.
 
@@ -96,7 +107,8 @@ def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]
     to = f".{opt.to.lstrip('.')}" if opt.to else None
     named = []
     for original, below in originals:
-        suffix = suffix_for(Path(original).suffix, to, depth, translator.channels)
+        suffix = (suffix_for_film(original, to) if original in films
+                  else suffix_for(Path(original).suffix, to, depth, translator.channels))
         named.append((original, str(Path(below).with_suffix(suffix))))
     jobs = places(named, out)
     sources = {Path(original).resolve() for original in jobs}
@@ -112,7 +124,8 @@ def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]
             raise UsageError(f"{out} holds translations by another run or with other options; name another folder, or "
                              f"--overwrite them")
         found = {}
-    if not found and not opt.overwrite and (there := next(filter(Path.exists, jobs.values()), None)):
+    written = [*jobs.values(), *([out / "index.html"] if films else [])]
+    if not found and not opt.overwrite and (there := next(filter(Path.exists, written), None)):
         raise UsageError(f"{there} exists, and was not written by this command; name another --out, or --overwrite it")
     since = found.get("since", time.time())
     with atomic(out / RECORD) as file:
@@ -163,6 +176,29 @@ def translate(translator: Translator, jobs: dict[str, Path]) -> list[ImageError]
             readers.shutdown(wait=False, cancel_futures=True)
             raise
     return errors
+
+
+def translate_films(translator: Translator, jobs: dict[str, Path], errors: list[ImageError]) -> list[ImageError]:
+    """Translate one video after the other; returns those of which something is left out."""
+    incomplete = []
+    for original, target in jobs.items():
+        try:
+            if problem := translate_film(translator, original, target):
+                incomplete.append(ImageError(original, problem))
+        except ImageError as error:
+            errors.append(error)
+    return incomplete
+
+
+def write_page(out: Path, films: dict[str, Path], title: str) -> None:
+    """A page that plays each video beside its translation."""
+    page = HTML(out, title, images=False)
+    page.add_tools(480)
+    for original, target in films.items():
+        if target.exists():
+            page.add_header(str(target.relative_to(out)))
+            page.add(film({"original": original, "translation": target}, out))
+    page.save()
 
 
 def read_ahead(pool: ThreadPoolExecutor, read: Callable[[str], Item], files: Iterable[str], most: int,

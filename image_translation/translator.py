@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data.loading.loader import grouped, merged
 from data.transforms import width_height
+from image_translation import hub
 from image_translation.images import Images, Item, Translation, finished
 from image_translation.runs import FLAGS, VALUES, find_run
 from models import create_model
@@ -29,6 +30,7 @@ from util.errors import UsageError
 from util.files import sha256_of
 from util.images import ValueRange
 from util.memory import explained, keep_freed_memory
+from util.notices import notice
 from util.run_files import AVERAGE, checkpoint_tag, network_file
 
 LESS_MEMORY = ("tile='auto' or a smaller number", "a smaller batch_size", "device='cpu'")
@@ -61,7 +63,9 @@ class Translator:
                                         *(["--preprocess", "none"] if size == "kept" else [])])
         self.opt.serial_batches = self.opt.no_flip = True
         recorded = read_record(self.opt.checkpoints_dir, self.opt.name).get("options", {})
-        if not recorded and named.get("direction") and not getattr(self.opt, "model_suffix", ""):
+        told = [word for word in argv if word.startswith("--direction")]
+        if not recorded and named.get("direction") and not getattr(self.opt, "model_suffix", "") and not (
+                told[:1] == [f"--direction={named['direction']}"]):
             raise UsageError(f"{run} has one generator and no record of its direction; leave out the direction")
         resized = size == "kept" and any(word in recorded.get("preprocess", "") for word in ("resize", "scale"))
         self.through_dataset = self.opt.model != "test"  # what enters its network is made by its own dataset
@@ -81,7 +85,8 @@ class Translator:
 
     def _load(self, weights: Path, tag: str) -> None:
         net: Any = self.model.netG
-        load_network(net, checkpoint.load(weights), weights)
+        read = hub.read_weights if weights.suffix == ".safetensors" else checkpoint.load
+        load_network(net, read(weights), weights)
 
     @property
     def target_domain(self) -> str:
@@ -115,6 +120,17 @@ class Translator:
             raise ValueError(f"{type(image).__name__} is no image: give a path, a Pillow image, an array "
                              f"(H, W[, C]), a tensor (N, C, H, W), or an iterable of these")
         return self._each(image)
+
+    def video(self, source: str | Path, target: str | Path) -> None:
+        """Translate each frame of a video or animation into another file, whose ending says the format.
+
+        Times, sound and colour range stay; what has to be left out is a notice. Raises ValueError if there is no frame.
+        """
+        from image_translation.film import translate_film
+
+        with as_value_error():
+            if problem := translate_film(self, str(source), Path(target)):
+                notice(f"film {source}", f"{source}: {problem}")
 
     def _each(self, images: Iterable[Any]) -> Iterator[Any]:
         """The translation of each, in order; images of one size that follow each other are translated at once."""

@@ -92,6 +92,7 @@ class BaseOptions(ABC):
         add("--metrics", type=words, default="auto" if self.is_train else "",
             help="metrics, comma-separated; auto: l1,psnr,ssim,colours,swd, and lpips,fid,kid if weights are here")
         add("--metric_weights", default=None, help="file or folder of pretrained weights for lpips, fid and kid")
+        add("--frame_step", type=positive, default=1, help="read every Nth frame of animations and videos")
         add("--display_winsize", type=positive, default=256, help="width of the pictures on a page")
         add("--use_wandb", action="store_true", help="log to Weights and Biases (extra: wandb)")
         add("--wandb_project_name", default="CycleGAN-and-pix2pix", help="wandb project")

@@ -55,6 +55,11 @@ def visit(browser):
     assert not complaints
 
 
+def seen(tab, count):
+    """Wait until that many pictures are there."""
+    tab.wait_for_function(f"{SEEN} == {count}")
+
+
 def names(tab, table=0):
     """The images of a table in the order of its rows, without those that are hidden."""
     rows = "rows => rows.map(row => row.dataset.name)"
@@ -66,7 +71,7 @@ def test_the_page_of_a_training(strips, visit):
               "--name", "<b>run #1 & ?")
     run_test("--dataroot", f"{strips}/test", "--name", "<b>run #1 & ?")
     tab = visit("checkpoints/<b>run #1 & ?/web/index.html")
-    assert tab.evaluate(SEEN) == 2 * (3 + 3) + 3  # each image: input, translation, truth, three epochs; the last step
+    seen(tab, 2 * (3 + 3) + 3)  # each image: input, translation, truth, three epochs; the last step
     assert tab.evaluate(DRAWN) == 5               # four losses, the learning rate
     assert tab.inner_text(".state") == "Finished. Epoch 3, 9 images."
     shown = tab.locator(".row >> nth=0").locator("img").nth(1)
@@ -155,7 +160,8 @@ def test_results_are_sorted_filtered_and_compared(strips, visit):
     values = json.loads(RESULTS.with_name("metrics.json").read_text())["images"]
     tab = visit(RESULTS)
     by_name = [str(i) for i in range(12)]
-    assert names(tab) == by_name and tab.evaluate(SEEN) == 36
+    assert names(tab) == by_name
+    seen(tab, 36)
     heads = tab.locator("thead th").all_inner_texts()
     assert heads == ["image", "input\n…_real_A.png", "translation\n…_fake_B.png", "truth\n…_real_B.png", "l1 ↓",
                      "ssim ↑"]
@@ -197,7 +203,7 @@ def test_two_directions_are_two_tables(domains, visit):
     assert tab.locator("table.pictures").nth(0).locator("thead th").all_inner_texts() == [
         "image", "input\n…_real_A.png", "translation\n…_fake_B.png", "translated back\n…_rec_A.png", "rec_A l1 ↓"]
     assert names(tab, 1) == ["0 0", "1 1"]  # the file of B, and what its results are called
-    assert tab.evaluate(SEEN) == 3 * 3 + 2 * 3
+    seen(tab, 3 * 3 + 2 * 3)
 
 
 def test_a_small_screen_and_a_dark_one(strips, visit):
@@ -217,7 +223,7 @@ def test_the_page_of_a_comparison(strips, visit):
         run_test("--model", "pix2pix", "--dataroot", strips, "--name", name)
     compare(["one", "two"])
     tab = visit("comparison/index.html")
-    assert tab.evaluate(SEEN) == 2 * 4  # of each image: input, two translations, truth
+    seen(tab, 2 * 4)  # of each image: input, two translations, truth
     assert tab.evaluate(DRAWN) == 2 * 5
     tab.get_by_text("results of two").click()
     assert tab.inner_text("h1") == "two: test, checkpoint latest"

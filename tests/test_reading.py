@@ -1,6 +1,5 @@
 """Files are read as Pillow, or their structure, says: TIFF of every kind, colours, missing data, large files."""
 
-import io
 import json
 from pathlib import Path
 
@@ -63,12 +62,11 @@ def test_every_picture_is_read_as_pillow_reads_it(data):
         how |= {"save_all": True, "append_images": [image] * (pages - 1)} if mode not in ("1", "L", "LA") else {}
     if data.draw(st.booleans()):
         how["icc_profile"] = SRGB
-    buffer = io.BytesIO()
     try:
-        image.save(buffer, kind, **how)
+        image.save("x.bin", kind, **how)
+        as_pillow("x.bin")
     except (OSError, ValueError, KeyError, TypeError):
-        return  # Pillow can't write this combination
-    Path("x.bin").write_bytes(buffer.getvalue())
+        return  # Pillow can't write this combination, or read what it has written (12.3: YCbCr without compression)
     channels = data.draw(st.sampled_from([1, 3] if mode in ("CMYK", "YCbCr", "LAB", "RGBX") else [1, 3, 4]))
     if channels == 1 and mode not in ("1", "L", "LA", "RGB", "RGBA"):
         channels = 3

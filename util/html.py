@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -12,6 +12,7 @@ import dominate
 from dominate import tags
 
 from util.files import atomic
+from util.frames import is_video_file
 
 PARTS = Path(__file__).parent / "pages"
 HEADS = {"real": "input", "fake": "translation", "rec": "translated back", "idt": "identity"}
@@ -23,10 +24,12 @@ Picture = tuple[str, str]                        # the picture to show and the f
 class HTML:
     """`<web_dir>/index.html` and `<web_dir>/images`; everything written is escaped."""
 
-    def __init__(self, web_dir: str | Path, title: str):
+    def __init__(self, web_dir: str | Path, title: str, images: bool = True):
+        """`images`: whether to make that folder."""
         self.web_dir = Path(web_dir)
         self.img_dir = self.web_dir / "images"
-        self.img_dir.mkdir(parents=True, exist_ok=True)
+        if images:
+            self.img_dir.mkdir(parents=True, exist_ok=True)
         self.doc = dominate.document(title=title)
         with self.doc.head:
             tags.meta(charset="utf-8")
@@ -84,6 +87,19 @@ def picture(files: Picture, label: str, **more: Any) -> tags.a:
     """A picture that the viewer opens."""
     image = tags.img(src=address(files[0]), loading="lazy", alt=label)
     return tags.a(image, href=address(files[1]), cls="picture", data_label=label, **more)
+
+
+def film(files: Mapping[str, str | Path], folder: str | Path) -> tags.div:
+    """What -> file of videos or animations, side by side and at the same moment, on a page in a folder."""
+    row = tags.div(cls="row")
+    for text, file in files.items():
+        place = link_to(file, folder)
+        if is_video_file(str(file)):
+            shown = tags.video(src=place, controls=True, loop=True, preload="metadata", muted=text != next(iter(files)))
+        else:
+            shown = tags.a(tags.img(src=place, alt=text), href=place, cls="picture", data_label=text)
+        row.add(tags.figure(shown, tags.figcaption(text)))
+    return row
 
 
 # Tables of pictures, a row for each image.

@@ -16,7 +16,7 @@ from util.errors import UsageError
 from util.files import atomic
 
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif",
-                  ".npy", *([".avif"] if features.check("avif") else []),
+                  ".apng", ".npy", *([".avif"] if features.check("avif") else []),
                   *([".heic", ".heif"] if importlib.util.find_spec("pillow_heif") else []))
 # Kinds of files that are opened; no others, as opening some of them runs programs.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "HEIF")

@@ -19,6 +19,7 @@ from util.device import cores
 from util.distributed import is_main, world_size
 from util.errors import ImageError, UsageError, one_line
 from util.files import inside, read_json
+from util.frames import frame_of
 from util.html import Picture
 from util.images import ValueRange, is_image_file, save_exact, save_image, stretched, tensor2im
 from util.metrics.scores import Scores
@@ -166,7 +167,10 @@ class ResultNames:
         path = Path(path)
         root = Path(next((root for root in roots if path.is_relative_to(root)), path.parent))
         relative = path.relative_to(root)
-        name = str(relative if self._stems_of(path.parent)[path.stem] > 1 else relative.with_suffix(""))
+        frame = frame_of(str(relative))
+        file = Path(frame.file) if frame else relative
+        name = str(file if self._stems_of(path.parent)[file.stem] > 1 else file.with_suffix(""))
+        name += f"_{frame.number:05d}" if frame else ""
         return name if self._taken.setdefault(name, path) == path else f"{root.name}/{name}"
 
     def _stems_of(self, folder: Path) -> Counter[str]:

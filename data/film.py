@@ -1,0 +1,100 @@
+"""Frames of animations, by Pillow, and of videos, by PyAV (extra: video)."""
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+
+from util.errors import UsageError, one_line
+from util.frames import ANIMATIONS, Frame, is_video_file
+from util.images import open_picture
+
+HAS_VIDEO = importlib.util.find_spec("av") is not None
+TURN = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+
+
+def is_animation(path: str) -> bool:
+    """Whether an image file of a kind that may have several frames has them; False if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(21)
+        if head[8:12] == b"WEBP":  # which Pillow would read whole
+            return head[12:16] == b"VP8X" and bool(head[20] & 2)
+        with open_picture(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # reported when it is read
+        return False
+
+
+def with_frames(paths: Iterable[str], step: int) -> Iterator[str]:
+    """Every `step`th frame of each animation and video in the place of its file; others unchanged."""
+    for path in paths:
+        frames: list[str] = []
+        if is_video_file(path):
+            frames = [str(Frame(path, number, time)) for number, time in enumerate(timestamps(path))]
+        elif path.lower().endswith(ANIMATIONS) and is_animation(path):
+            with open_picture(path) as image:
+                frames = [str(Frame(path, number)) for number in range(getattr(image, "n_frames", 1))]
+        yield from frames[::step] or [path]
+
+
+def timestamps(path: str) -> list[int]:
+    """When each frame of a video is shown, in units of its stream; empty if it can't be read."""
+    try:
+        with opened(path) as (container, stream):
+            return sorted({packet.pts for packet in container.demux(stream) if packet.pts is not None and packet.size})
+    except UsageError:
+        raise
+    except Exception:  # reported when it is read
+        return []
+
+
+def read_frame(frame: Frame) -> Image.Image:
+    """An RGB image, or a grey one of a grey animation; raises what the decoder raises."""
+    if frame.time is None:
+        with open_picture(frame.file) as image:
+            image.seek(frame.number)
+            return image.convert("L" if image.mode == "L" else "RGB")
+    with opened(frame.file) as (container, stream):
+        container.seek(frame.time, stream=stream)
+        for found in container.decode(stream):
+            if found.pts is not None and found.pts >= frame.time:
+                return upright(found)
+    raise ValueError(f"has no frame {frame.number}")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[tuple[Any, Any]]:
+    """A video as PyAV's container and its stream of pictures.
+
+    Raises UsageError without the extra, ValueError for a file without pictures.
+    """
+    if not HAS_VIDEO:
+        raise UsageError(f'{path} is a video, which needs an extra: pip install -e ".[video]"')
+    import av
+
+    with av.open(path, metadata_errors="replace") as container:
+        if not container.streams.video:
+            raise ValueError("has no pictures")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("is in a format that can't be decoded here")
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def upright(frame: Any) -> Image.Image:
+    """A frame of PyAV as an RGB image, turned as players show it."""
+    from av.video.reformatter import ColorRange
+
+    array = frame.to_ndarray(format="rgb24", src_color_range=frame.color_range, dst_color_range=ColorRange.JPEG)
+    image = Image.fromarray(array)
+    turn = TURN.get(round(frame.rotation) % 360)
+    return image.transpose(turn) if turn is not None else image
+
+
+def why_unreadable(error: Exception) -> str:
+    """An error of a decoder in one line, without the file's name."""
+    return one_line(error).split(";")[0].removeprefix("[Errno 1094995529] ")

@@ -1,0 +1,295 @@
+"""Translate animations and videos frame by frame: rate, length, sound, rotation and colour range stay."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data.film import is_animation, opened, upright, why_unreadable
+from image_translation import animations
+from image_translation.images import to_pillow
+from image_translation.translator import Translator
+from models.engine.validation import values_of
+from util.errors import ImageError, UsageError, one_line
+from util.files import atomic
+from util.frames import ANIMATIONS, is_video_file
+from util.images import open_picture
+from util.notices import Bar, notice
+
+# Ending -> container of PyAV, and encoders that it holds, the first that is there is used.
+CONTAINERS = {
+    ".mp4": ("mp4", ("libx264", "mpeg4")), ".m4v": ("mp4", ("libx264", "mpeg4")),
+    ".mov": ("mov", ("libx264", "mpeg4")), ".mkv": ("matroska", ("libx264", "mpeg4")),
+    ".webm": ("webm", ("libvpx-vp9", "libvpx")),
+}
+QUALITY = {"libx264": {"crf": "18", "preset": "veryfast"}, "mpeg4": {"qscale": "3"},
+           "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1"},
+           "libvpx": {"crf": "10", "b": "8M", "deadline": "realtime", "cpu-used": "8"}}
+COLOURS = ("color_range", "colorspace", "color_primaries", "color_trc")
+
+
+class Moment(NamedTuple):
+    """A frame, when it is shown and for how long, in seconds."""
+
+    picture: Image.Image
+    start: Fraction
+    duration: Fraction
+
+
+class Facts(NamedTuple):
+    """What a film has besides its frames."""
+
+    path: str
+    frames: int = 0                       # 0 if unknown
+    loop: int | None = 0                  # how often an animation is played
+    rate: Fraction = Fraction(25)         # frames per second
+    tick: Fraction = Fraction(1, 1000)    # seconds, the unit of times
+    stream: Any = None                    # of a video, by PyAV
+
+
+def is_film(path: str) -> bool:
+    """Whether a file has frames."""
+    return is_video_file(path) or (path.lower().endswith((*ANIMATIONS, ".png")) and is_animation(path))
+
+
+def suffix_for_film(original: str, wanted: str | None) -> str:
+    """The ending of a film's translation: `wanted` if films of that format are written, else its own, or .mp4."""
+    known = {*CONTAINERS, *animations.FORMATS}
+    if wanted in known:
+        return str(wanted)
+    own = Path(original).suffix
+    if own.lower() not in known:
+        notice(f"format {own}", f"{original}: {own[1:]} is not written; translations of such videos are mp4")
+        return ".mp4"
+    return own
+
+
+def translate_film(translator: Translator, source: str, target: Path) -> str:
+    """Translate every frame into a file whose ending says the format; returns what had to be left out, or nothing.
+
+    Raises ImageError if no frame can be read or the film can't be written.
+    """
+    problems: list[str] = []
+    depth = values_of(translator.opt, translator.target_domain).depth
+    if depth != "uint8" or translator.channels not in (1, 3):
+        raise ImageError(source, f"a film holds 8-bit grey or colour pictures, not {translator.channels} channels of "
+                                 f"{depth}")
+    if target.suffix.lower() not in (known := {*CONTAINERS, *animations.FORMATS}):
+        raise ImageError(str(target), f"is no name of a video; endings known: {', '.join(sorted(known))}")
+    reader = Reader(source)
+    with reader, atomic(target, "wb", lasting=False) as file, ExitStack() as stack, Bar(
+            total=reader.facts.frames or None, unit="frame", desc=Path(source).name, disable=None) as bar:
+        writer: Any = None
+        reading, writing = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+        pending: deque[Future[None]] = deque()
+        for moments in in_groups(reader.moments(), translator.opt.batch_size, reading):
+            items = [translator.dataset.prepare(moment.picture) for moment in moments]
+            pictures = [to_pillow(made.to_array()) for made in translator.translate(items)]
+            if writer is None:
+                writer = stack.enter_context(opened_writer(file, target, reader.facts, pictures[0].size, problems))
+            pending.append(writing.submit(write_all, writer, moments, pictures))
+            if len(pending) > 1:
+                pending.popleft().result()
+            bar.update(len(moments))
+        for future in pending:
+            future.result()
+        if writer is None:
+            raise ImageError(source, reader.problem or "has no frames")
+    return "; ".join([*problems, *([reader.problem] if reader.problem else [])])
+
+
+def in_groups(things: Iterator[Any], size: int, pool: ThreadPoolExecutor) -> Iterator[list[Any]]:
+    """Lists of `size` things, the next one read while this one is used."""
+    def read() -> list[Any]:
+        return list(islice(things, size))
+
+    coming = pool.submit(read)
+    while group := coming.result():
+        coming = pool.submit(read)
+        yield group
+
+
+def write_all(writer: Any, moments: list[Moment], pictures: list[Image.Image]) -> None:
+    """Append frames."""
+    for moment, picture in zip(moments, pictures, strict=True):
+        writer.add(picture, moment.start, moment.duration)
+
+
+class Reader:
+    """The frames of a film; `problem` says afterwards why they are fewer than there should be. A context manager."""
+
+    def __init__(self, path: str):
+        self.problem, self.stack = "", ExitStack()
+        try:
+            self.facts, self._read = (self._video if is_video_file(path) else self._animation)(path)
+        except UsageError:
+            raise
+        except Exception as error:  # of a decoder
+            raise ImageError(path, f"can't be read: {why_unreadable(error)}") from error
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def moments(self) -> Iterator[Moment]:
+        """The frames in order, up to the first that can't be read."""
+        read = 0
+        try:
+            for moment in self._read():
+                moment.picture.filename = self.facts.path  # type: ignore[attr-defined]  # seeds the dropout
+                yield moment
+                read += 1
+        except Exception as error:
+            self.problem = f"can't be read after {read} frames: {why_unreadable(error)}"
+        if not self.problem and read < self.facts.frames:
+            self.problem = f"is truncated: {read} of {self.facts.frames} frames are there"
+
+    def _animation(self, path: str) -> tuple[Facts, Callable[[], Iterator[Moment]]]:
+        image: Any = self.stack.enter_context(open_picture(path))
+
+        def read() -> Iterator[Moment]:
+            start = Fraction(0)
+            for number in range(image.n_frames):
+                image.seek(number)
+                picture = image.convert("L" if image.mode == "L" else "RGB")
+                duration = Fraction(round(image.info.get("duration") or 100), 1000)
+                yield Moment(picture, start, duration)
+                start += duration
+
+        return Facts(path, image.n_frames, image.info.get("loop")), read
+
+    def _video(self, path: str) -> tuple[Facts, Callable[[], Iterator[Moment]]]:
+        container, stream = self.stack.enter_context(opened(path))
+        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+        seconds = (stream.duration * stream.time_base if stream.duration
+                   else length_of(stream.metadata.get("DURATION", "")))
+        facts = Facts(path, stream.frames or int(seconds * rate), 0, rate, stream.time_base, stream)
+
+        def read() -> Iterator[Moment]:
+            for frame in container.decode(stream):
+                if frame.pts is not None:
+                    start, shown = frame.pts * frame.time_base, (frame.duration or 0) * frame.time_base
+                    yield Moment(upright(frame), start, shown or 1 / rate)
+
+        return facts, read
+
+
+def length_of(text: str) -> Fraction:
+    """Seconds of "00:00:02.400000000", 0 for something else."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return Fraction(0)
+
+
+@contextmanager
+def opened_writer(file: IO[bytes], target: Path, facts: Facts, size: tuple[int, int],
+                  problems: list[str]) -> Iterator[Any]:
+    """A writer for frames of one size; `problems` gets what has to be left out."""
+    suffix = target.suffix.lower()
+    if suffix in animations.FORMATS:
+        animation = AnimationWriter(animations.FORMATS[suffix](file, size, facts.loop))
+        yield animation
+        animation.writer.end()
+        return
+    import av
+
+    kind, codecs = CONTAINERS[suffix]
+    codec = next((codec for codec in codecs if codec in av.codecs_available), None)
+    if codec is None:
+        raise ImageError(facts.path, f"{suffix[1:]} needs one of the codecs {', '.join(codecs)}, and PyAV has none of "
+                                     f"them here; --to gif needs none")
+    with av.open(file, "w", format=kind) as container:
+        video = VideoWriter(container, codec, facts, size, problems)
+        yield video
+        video.end()
+
+
+class AnimationWriter:
+    """Frames of an animation, which follow each other without gaps."""
+
+    def __init__(self, writer: Any):
+        self.writer = writer
+
+    def add(self, picture: Image.Image, start: Fraction, duration: Fraction) -> None:
+        """Append a frame."""
+        self.writer.add(picture, float(duration))
+
+
+class VideoWriter:
+    """Frames of a video in the colours of its source, and the source's audio packets unchanged."""
+
+    def __init__(self, container: Any, codec: str, facts: Facts, size: tuple[int, int], problems: list[str]):
+        self.container, self.tick, self.like = container, facts.tick, facts.stream
+        self.stream = container.add_stream(codec, rate=facts.rate, options=QUALITY[codec])
+        self.stream.width, self.stream.height = size
+        self.stream.pix_fmt = "yuv420p" if all(side % 2 == 0 for side in size) else "yuv444p"
+        self.stream.codec_context.time_base = facts.tick
+        if self.like is not None:
+            for name in COLOURS:
+                setattr(self.stream.codec_context, name, getattr(self.like.codec_context, name))
+        self.sound = Sound(facts.path, container, problems) if self.like is not None else None
+
+    def add(self, picture: Image.Image, start: Fraction, duration: Fraction) -> None:
+        """Append a frame, and the sound up to it."""
+        import av
+        from av.video.reformatter import ColorRange, Colorspace
+
+        context = self.stream.codec_context
+        frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24")
+        space = context.colorspace if context.colorspace in [space.value for space in Colorspace] else None
+        frame = frame.reformat(format=self.stream.pix_fmt, dst_colorspace=space, src_color_range=ColorRange.JPEG,
+                               dst_color_range=context.color_range or ColorRange.MPEG)
+        frame.pts, frame.time_base = round(start / self.tick), self.tick
+        frame.duration = round(duration / self.tick)
+        self.container.mux(self.stream.encode(frame))
+        if self.sound:
+            self.sound.copy_until(start)
+
+    def end(self) -> None:
+        """Write what is left of both."""
+        self.container.mux(self.stream.encode())
+        if self.sound:
+            self.sound.copy_until(None)
+
+
+class Sound:
+    """The audio tracks of a file, copied packet by packet."""
+
+    def __init__(self, path: str, container: Any, problems: list[str]):
+        import av
+
+        self.output, self.source = container, av.open(path, metadata_errors="replace")
+        self.copies = {}
+        for track in self.source.streams.audio:
+            try:
+                self.copies[track.index] = container.add_stream_from_template(track)
+            except (ValueError, av.error.FFmpegError) as error:
+                problems.append(f"its audio track {track.index} ({track.codec_context.name}) can't be copied into this "
+                                f"format and is left out: {one_line(error)}")
+        tracks = [self.source.streams[index] for index in self.copies]
+        self.packets = self.source.demux(*tracks) if tracks else iter(())
+        self.next: Any = None
+
+    def copy_until(self, moment: Fraction | None) -> None:
+        """Copy the packets up to a moment in seconds, all that are left for None."""
+        while (packet := self.next or next(self.packets, None)) is not None:
+            self.next = None
+            if packet.dts is None:  # the end of a track
+                continue
+            if moment is not None and packet.dts * packet.time_base > moment:
+                self.next = packet
+                return
+            packet.stream = self.copies[packet.stream.index]
+            self.output.mux(packet)
+        self.source.close()

@@ -1,0 +1,218 @@
+"""A generator as a folder of the Hugging Face Hub: weights, config.json and a model card; nothing in it is executed."""
+
+import json
+import shutil
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.engine.results import results_folder
+from networks import GENERATORS, NORMS
+from options.record import read_record
+from util.cli import OneLineParser, run
+from util.compare import read_pictures
+from util.errors import UsageError, one_line
+from util.files import atomic, inside, read_json
+from util.html import directions, is_translation
+from util.metrics.report import described, read_figures
+from util.notices import notice, tell
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+FORMAT = 1
+# Options of test.py that config.json holds, and what they may be.
+OPTIONS: dict[str, tuple[type, ...]] = {
+    "netG": (str,), "norm": (str,), "ngf": (int,), "no_dropout": (bool,), "input_nc": (int,), "output_nc": (int,),
+    "direction": (str,), "preprocess": (str,), "load_size": (int, str), "crop_size": (int, str), "depth_A": (str,),
+    "range_A": (str,), "depth_B": (str,), "range_B": (str,), "seed": (int,),
+    "keep_profile": (bool,), "nodata": (float, int, type(None)),
+}
+TOLD = ("model", "dataset_mode", "netG", "norm", "ngf", "netD", "gan_mode", "lambda_L1", "lambda_A", "lambda_B",
+        "lambda_identity", "preprocess", "load_size", "crop_size", "batch_size", "n_epochs", "n_epochs_decay", "lr",
+        "ema", "seed")  # options of the training that the card lists
+PICTURES = 4
+MISSING = 'the Hub needs an extra: pip install -e ".[hub]"'
+
+
+def export(opt: Namespace, net: nn.Module, run_options: Namespace, facts: dict[str, str], target: Path) -> None:
+    """Write the folder. Raises UsageError for a network that only a plugin defines."""
+    if run_options.netG not in GENERATORS or run_options.model != "test":
+        raise UsageError(f"--format hub is for generators that every installation has, and those that translate alone; "
+                         f"--netG {run_options.netG} with --model {run_options.model} needs code, and a folder of the "
+                         f"Hub holds none")
+    state = {name: value.half() if opt.half and value.is_floating_point() else value.contiguous()
+             for name, value in net.state_dict().items()}
+    target.mkdir(parents=True, exist_ok=True)
+    content = _safetensors().save(state, {"format": "pt"})
+    with atomic(target / WEIGHTS, "wb") as file:
+        file.write(content)
+    recorded = read_record(run_options.checkpoints_dir, run_options.name).get("options", {})
+    options = {name: plain(getattr(run_options, name)) for name in OPTIONS}
+    options["preprocess"] = recorded.get("preprocess", "none")  # of the training; here it is none
+    with atomic(target / CONFIG) as file:
+        json.dump({"library_name": "image-translation", "format": FORMAT, "options": options}, file, indent=1)
+    with atomic(target / CARD) as file:
+        file.write("\n".join(card(opt, run_options, facts, target)))
+
+
+def plain(value: Any) -> Any:
+    """A value for JSON that the command line can parse: a size as 128x64."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise UsageError(MISSING) from error
+    return safetensors.torch
+
+
+def card(opt: Namespace, run_options: Namespace, facts: dict[str, str], target: Path) -> Iterator[str]:
+    """The lines of the model card: https://huggingface.co/docs/hub/model-cards."""
+    record = read_record(run_options.checkpoints_dir, run_options.name).get("options", {})
+    results = results_folder(Namespace(**{**vars(run_options), "phase": "test", "results_dir": opt.results_dir}))
+    here = "hub:USER/NAME"
+    yield from ("---", "library_name: image-translation", "pipeline_tag: image-to-image",
+                f"license: {opt.licence or 'unknown'}", "---", "", f"# {run_options.name}", "",
+                f"A generator for image-to-image translation ({run_options.direction}), trained with image-translation"
+                f"{' as ' + record['model'] if record else ''}. Checkpoint: {facts['epoch']}.", "")
+    yield from ("## Use", "", "```python", "from image_translation import load", "",
+                f'picture = load("{here}")("photo.jpg")', "```", "")
+    if pictures := list(copied_pictures(results, target, run_options.name)):
+        yield from ("## Pictures", "", *pictures, "")
+    if figures := {key: figure for key, figure in read_figures(results).items() if is_translation(key)}:
+        yield from ("## Metrics", "", f"Of images that were not trained on ({results.name}), with 95 % intervals.", "",
+                    "| metric | | better | meaning |", "|---|---|---|---|")
+        for key, figure in figures.items():
+            better, meaning = described(key)
+            yield f"| {key} | {figure} | {better} | {meaning} |"
+        yield ""
+    if not (pictures and figures):
+        lacking = "metrics" if pictures else "pictures and metrics"
+        notice("card", f"the model card has no {lacking}: {results} has none; "
+                       f"test.py --metrics auto makes them")
+    yield from ("## Input", "", f"{run_options.input_nc} channels of {facts['depth_in']} in {facts['range_in']}, any "
+                f"size; trained at {plain(run_options.crop_size)} pixels.", "")
+    if record:
+        yield from ("## Training", "", f"Data: {Path(str(record.get('dataroot', 'unknown'))).name}.", "",
+                    "| option | |", "|---|---|")
+        yield from (f"| --{name} | {record[name]} |" for name in TOLD if name in record)
+
+
+def copied_pictures(results: Path, target: Path, name: str) -> Iterator[str]:
+    """Copy some results into the folder; yields the lines of a table of them."""
+    rows = list(read_pictures(results).items())
+    rows = [rows[i * len(rows) // PICTURES] for i in range(PICTURES)] if len(rows) > PICTURES else rows
+    if not rows:
+        return
+    labels = directions(rows[0][1])[0]
+    yield f"| {' | '.join(labels)} |"
+    yield f"|{'---|' * len(labels)}"
+    (target / "images").mkdir(exist_ok=True)
+    for number, (_, files) in enumerate(rows):
+        cells = []
+        for label in filter(files.__contains__, labels):
+            source = inside(results / "images", files[label], "picture")
+            shutil.copyfile(source, target / "images" / f"{number}_{label}.png")
+            cells.append(f"![{label}](images/{number}_{label}.png)")
+        yield f"| {' | '.join(cells)} |"
+
+
+def is_hub_folder(folder: Path) -> bool:
+    """Whether `export --format hub` wrote a folder."""
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def read_config(folder: Path) -> list[str]:
+    """The arguments of test.py that describe the generator of such a folder.
+
+    Raises UsageError for a damaged file, and one that asks for anything but the generators of this library.
+    """
+    def checked(content: dict) -> dict[str, Any]:
+        if content.get("library_name") != "image-translation" or content.get("format") != FORMAT:
+            raise ValueError("it is of another library or version")
+        found = {**content.pop("options")}
+        unknown = sorted({*content, *found} - {*OPTIONS, "library_name", "format"})
+        if unknown:
+            raise ValueError(f"it has '{unknown[0]}', and nothing else than {', '.join(OPTIONS)} is used of it")
+        wrong = sorted(name for name, kinds in OPTIONS.items() if type(found[name]) not in kinds)
+        if wrong:
+            raise ValueError(f"its '{wrong[0]}' is no {OPTIONS[wrong[0]][0].__name__}")
+        if found["netG"] not in GENERATORS or found["norm"] not in NORMS:
+            raise ValueError(f"--netG {found['netG']} --norm {found['norm']} is not known here")
+        return found
+
+    options = read_json(folder / CONFIG, checked, "`image-translation export RUN --format hub` writes it")
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()
+            if value is not False and value is not None]
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a .safetensors file; raises UsageError for a damaged one."""
+    library = _safetensors()
+    try:
+        return {name: value.float() if value.is_floating_point() else value
+                for name, value in library.load_file(path).items()}
+    except Exception as error:  # of a file that is damaged in any way
+        raise UsageError(f"{path} can't be read: {one_line(error)}") from error
+
+
+@contextmanager
+def one_line_errors(what: str) -> Iterator[None]:
+    """Turn what the Hub's library raises into a UsageError."""
+    try:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ImportError as error:
+        raise UsageError(MISSING) from error
+    try:
+        yield
+    except LocalEntryNotFoundError as error:
+        raise UsageError(f"{what}: the Hub can't be reached, and it was not downloaded before") from error
+    except Exception as error:  # of the network, the server, or a name that can't be one
+        raise UsageError(f"{what}: {one_line(error)}") from error
+
+
+def download(name: str) -> Path:
+    """The folder of "user/name" or "user/name@revision", fetched unless it is there; raises UsageError.
+
+    Only config.json and the weights are fetched.
+    """
+    repository, _, revision = name.partition("@")
+    with one_line_errors(f"hub:{name}"):
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS]))
+    if not is_hub_folder(folder):
+        raise UsageError(f"hub:{name} has no {CONFIG} with {WEIGHTS}: it is no generator of this library")
+    return folder
+
+
+def main(argv: Sequence[str]) -> int:
+    """Upload a folder that `export --format hub` wrote."""
+    parser = OneLineParser(prog="image-translation upload", description="Upload an exported folder to the Hub.")
+    parser.add_argument("folder", help="written by image-translation export RUN --format hub")
+    parser.add_argument("name", help="user/name on the Hub")
+    parser.add_argument("--private", action="store_true", help="visible to you alone")
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks")
+    opt = parser.parse_args(argv)
+    folder = Path(opt.folder)
+    if not is_hub_folder(folder):
+        raise UsageError(f"{folder} is no folder that `image-translation export RUN --format hub` wrote")
+    with one_line_errors(opt.name):
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(opt.name, private=opt.private, exist_ok=True)
+        commit = api.upload_folder(repo_id=opt.name, folder_path=folder,
+                                   allow_patterns=[CONFIG, WEIGHTS, CARD, "images/*.png"])
+    tell(f'{commit.repo_url}: load("hub:{opt.name}")')
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
