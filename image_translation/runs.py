@@ -45,7 +45,8 @@ def find_run(run: str, checkpoints_dir: str = "./checkpoints") -> tuple[list[str
         return find_run(str(hub.download(run.removeprefix("hub:"))), checkpoints_dir)
     path = Path(run)
     if hub.is_hub_folder(path):
-        return ["--checkpoints_dir", str(path), "--name", hub.WEIGHTS, *hub.read_config(path)], path / hub.WEIGHTS
+        name = path.resolve().name  # there is no record below it
+        return ["--checkpoints_dir", str(path), "--name", name, *hub.read_config(path)], path / hub.WEIGHTS
     known = (Path(checkpoints_dir) / run).is_dir()
     if path.is_dir() and (any(path.glob("*_net_*.pth")) or not known):  # it may hold images, and share a run's name
         return ["--checkpoints_dir", str(path.resolve().parent), "--name", path.resolve().name], None

@@ -40,7 +40,7 @@ def folder(strips):
 
 
 class Server(BaseHTTPRequestHandler):
-    """As much of the Hub's HTTP interface as downloads and uploads of small files need; files in `self.server.files`."""
+    """As much of the Hub's interface as downloads and uploads of small files need; files in `self.server.files`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -108,6 +108,7 @@ def server(monkeypatch, tmp_path):
 def at(monkeypatch, address, tmp_path):
     """Let the library ask this address, without a cache or a token of this user."""
     monkeypatch.setattr(hub, "ENDPOINT", address)
+    monkeypatch.setattr(hub, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(hub, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
