@@ -1,6 +1,7 @@
 """Small datasets, runs in a temporary folder, and everything global put back after each test."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from util import metrics, notices
 from util.seed import random_states, restore_random_states
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:", "ws://127.0.0.1:")  # addresses on this machine
 GOLDEN = Path(__file__).parent / "golden"
 TINY = (
     "--netG unet_64 --ngf 2 --ndf 2 --load_size 72 --crop_size 64 --num_threads 0 --n_epochs 1 --n_epochs_decay 0 "
@@ -53,6 +55,39 @@ def no_trace(tmp_path, monkeypatch):
             del sys.modules[name]
     restore_random_states(states)
     torch.set_default_dtype(dtype)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page from disk or this machine; afterwards, it must have had no error and asked for nothing else."""
+    context = browser.new_context(viewport={"width": 1400, "height": 2500})
+    tab, complaints = context.new_page(), []
+    tab.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("requestfailed", lambda request: "ABORTED" in request.failure or complaints.append(request.url))
+    tab.on("request", lambda request: not request.url.startswith(LOCAL) and complaints.append(request.url))
+
+    def open_page(path, at=""):
+        tab.goto((path if "://" in str(path) else Path(path).resolve().as_uri()) + at)
+        tab.wait_for_load_state("load")
+        return tab
+
+    yield open_page
+    context.close()
+    assert not complaints
 
 
 def picture(width=64, height=64, seed=0, channels=3):

@@ -99,6 +99,7 @@ def test_two_processes_are_one_with_twice_the_batch(five, model, mode, more):
     assert both.stdout.count("network G") == alone.stdout.count("network G")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(five):
     argv = exact("pix2pix_model", "Pix2PixModel", "aligned", "--norm", "instance", "--no_dropout")
     whole = cli("train.py", *argv, "--batch_size", "4", "--n_epochs", "3", "--name", "whole")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -16,43 +15,10 @@ from util.progress import Progress
 from util.sinks.log_file import LogFile
 from util.sinks.page import PATIENCE, Page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SEEN = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length"
 DRAWN = "[...document.querySelectorAll('polyline')].filter(p => p.getBBox().width > 20).length"
 WEB = Path("checkpoints/experiment_name/web/index.html")
 RESULTS = Path("results/experiment_name/test_latest/index.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, driven by Playwright."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here")
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a page from disk; afterwards, its console must have been quiet and nothing missing."""
-    context = browser.new_context(viewport={"width": 1400, "height": 2500})
-    tab, complaints = context.new_page(), []
-    tab.on("console", lambda message: complaints.append(message.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("requestfailed", lambda request: complaints.append(request.url))
-    tab.on("request", lambda request: request.url.startswith("http") and complaints.append(request.url))
-
-    def open_page(path, at=""):
-        tab.goto(Path(path).resolve().as_uri() + at)
-        tab.wait_for_load_state("load")
-        return tab
-
-    yield open_page
-    context.close()
-    assert not complaints
 
 
 def seen(tab, count):
