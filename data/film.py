@@ -1,6 +1,7 @@
 """Frames of animations, by Pillow, and of videos, by PyAV (extra: video)."""
 
 import importlib.util
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -96,5 +97,5 @@ def upright(frame: Any) -> Image.Image:
 
 
 def why_unreadable(error: Exception) -> str:
-    """An error of a decoder in one line, without the file's name."""
-    return one_line(error).split(";")[0].removeprefix("[Errno 1094995529] ")
+    """An error of a decoder in one line, without its number and the name of a file or function."""
+    return re.sub(r"^\[Errno \d+\] |: '[^']*'$", "", one_line(error).split(";")[0])

@@ -178,18 +178,6 @@ def build(app: App) -> Any:
     import gradio
 
     first = next(iter(app.choices.values()))
-    verbose = app.opt.verbose
-
-    def translate(file: str, run: str, checkpoint: str, direction: str, size: str, tiles: str) -> Any:
-        """Translate one image; returns (before, after) and the file of the translation."""
-        with shown_errors(verbose):
-            return app.one(file, run, checkpoint, direction, size, tiles)
-
-    def translate_many(files: list[str], folder: list[str], run: str, checkpoint: str, direction: str, size: str,
-                       tiles: str, progress=gradio.Progress()) -> Any:  # noqa: B008  (how Gradio passes it)
-        """Translate images and videos; returns those to show, a zip of all, and what was left out."""
-        with shown_errors(verbose):
-            return app.many([*(files or []), *(folder or [])], progress, run, checkpoint, direction, size, tiles)
 
     def offered(run: str) -> Any:
         choice = app.choices[run]
@@ -206,28 +194,52 @@ def build(app: App) -> Any:
             direction = gradio.Dropdown(union("directions"), value=first.directions[0], label="direction")
             size = gradio.Dropdown(list(SIZES), value=next(iter(SIZES)), label="size")
             tiles = gradio.Textbox("auto", label="tiles", info="auto, off, or their side in pixels")
-        chosen = [name, checkpoint, direction, size, tiles]
         for event in (page.load, name.change):
             event(offered, name, [checkpoint, direction], api_visibility="private")
-        with gradio.Tab("One image"):
-            with gradio.Row():
-                image = gradio.File(label="drop an image", file_count="single")
-                with gradio.Column(scale=3):
-                    slider = gradio.ImageSlider(label="before and after", format="png")
-                    result = gradio.File(label="download", interactive=False)
-            image.upload(translate, [image, *chosen], [slider, result], api_name="uploaded", api_visibility="private")
-            gradio.Button("Translate", variant="primary").click(
-                translate, [image, *chosen], [slider, result], api_name="translate")
-        with gradio.Tab("Many"):
-            with gradio.Row():
-                several = gradio.File(label="drop images and videos", file_count="multiple")
-                folder = gradio.File(label="or a folder", file_count="directory")
-            go = gradio.Button("Translate all", variant="primary")
-            told = gradio.Textbox(label="result", lines=3, interactive=False)
-            archive = gradio.File(label="download all", interactive=False)
-            gallery = gradio.Gallery(label="translations", columns=4)
-            go.click(translate_many, [several, folder, *chosen], [gallery, archive, told], api_name="translate_many")
+        add_one(app, [name, checkpoint, direction, size, tiles])
+        add_many(app, [name, checkpoint, direction, size, tiles])
     return page.queue(max_size=app.opt.queue, default_concurrency_limit=1)
+
+
+def add_one(app: App, chosen: list[Any]) -> None:
+    """The tab for one image."""
+    import gradio
+
+    def translate(file: str, run: str, checkpoint: str, direction: str, size: str, tiles: str) -> Any:
+        """Translate one image; returns (before, after) and the file of the translation."""
+        with shown_errors(app.opt.verbose):
+            return app.one(file, run, checkpoint, direction, size, tiles)
+
+    with gradio.Tab("One image"):
+        with gradio.Row():
+            image = gradio.File(label="drop an image", file_count="single")
+            with gradio.Column(scale=3):
+                slider = gradio.ImageSlider(label="before and after", format="png")
+                result = gradio.File(label="download", interactive=False)
+        inputs, outputs = [image, *chosen], [slider, result]
+        image.upload(translate, inputs, outputs, api_name="uploaded", api_visibility="private")
+        gradio.Button("Translate", variant="primary").click(translate, inputs, outputs, api_name="translate")
+
+
+def add_many(app: App, chosen: list[Any]) -> None:
+    """The tab for folders."""
+    import gradio
+
+    def translate_many(files: list[str], folder: list[str], run: str, checkpoint: str, direction: str, size: str,
+                       tiles: str, progress=gradio.Progress()) -> Any:  # noqa: B008  (how Gradio passes it)
+        """Translate images and videos; returns those to show, a zip of all, and what was left out."""
+        with shown_errors(app.opt.verbose):
+            return app.many([*(files or []), *(folder or [])], progress, run, checkpoint, direction, size, tiles)
+
+    with gradio.Tab("Many"):
+        with gradio.Row():
+            several = gradio.File(label="drop images and videos", file_count="multiple")
+            folder = gradio.File(label="or a folder", file_count="directory")
+        go = gradio.Button("Translate all", variant="primary")
+        told = gradio.Textbox(label="result", lines=3, interactive=False)
+        archive = gradio.File(label="download all", interactive=False)
+        gallery = gradio.Gallery(label="translations", columns=4)
+        go.click(translate_many, [several, folder, *chosen], [gallery, archive, told], api_name="translate_many")
 
 
 def serve(app: App) -> str:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import islice
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data.film import is_animation, opened, upright, why_unreadable
+from data.loading.loader import MANY_POSITIONS
 from image_translation import animations
 from image_translation.images import to_pillow
 from image_translation.translator import Translator
@@ -47,6 +48,7 @@ class Facts(NamedTuple):
     """What a film has besides its frames."""
 
     path: str
+    positions: int                        # width times height
     frames: int = 0                       # 0 if unknown
     loop: int | None = 0                  # how often an animation is played
     rate: Fraction = Fraction(25)         # frames per second
@@ -89,11 +91,13 @@ def translate_film(translator: Translator, source: str, target: Path) -> str:
         writer: Any = None
         reading, writing = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
         pending: deque[Future[None]] = deque()
-        for moments in in_groups(reader.moments(), translator.opt.batch_size, reading):
+        size = max(1, min(translator.opt.batch_size, MANY_POSITIONS // reader.facts.positions))
+        for moments in in_groups(reader.moments(), size, reading):
             items = [translator.dataset.prepare(moment.picture) for moment in moments]
             pictures = [to_pillow(made.to_array()) for made in translator.translate(items)]
             if writer is None:
                 writer = stack.enter_context(opened_writer(file, target, reader.facts, pictures[0].size, problems))
+                stack.callback(wait, pending)  # before the file is closed, also if something fails
             pending.append(writing.submit(write_all, writer, moments, pictures))
             if len(pending) > 1:
                 pending.popleft().result()
@@ -165,14 +169,15 @@ class Reader:
                 yield Moment(picture, start, duration)
                 start += duration
 
-        return Facts(path, image.n_frames, image.info.get("loop")), read
+        return Facts(path, image.width * image.height, image.n_frames, image.info.get("loop")), read
 
     def _video(self, path: str) -> tuple[Facts, Callable[[], Iterator[Moment]]]:
         container, stream = self.stack.enter_context(opened(path))
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         seconds = (stream.duration * stream.time_base if stream.duration
                    else length_of(stream.metadata.get("DURATION", "")))
-        facts = Facts(path, stream.frames or int(seconds * rate), 0, rate, stream.time_base, stream)
+        frames, positions = stream.frames or int(seconds * rate), stream.width * stream.height or 1
+        facts = Facts(path, positions, frames, 0, rate, stream.time_base, stream)
 
         def read() -> Iterator[Moment]:
             for frame in container.decode(stream):

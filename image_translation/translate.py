@@ -187,6 +187,8 @@ def translate_films(translator: Translator, jobs: dict[str, Path], errors: list[
                 incomplete.append(ImageError(original, problem))
         except ImageError as error:
             errors.append(error)
+        except (ValueError, EOFError) as error:  # of an encoder
+            errors.append(ImageError(original, f"its translation can't be written: {one_line(error)}"))
     return incomplete
 
 

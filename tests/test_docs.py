@@ -1,5 +1,6 @@
 """What the documentation tells people to do, done."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -77,6 +78,45 @@ def test_commands_parse(page, tmp_path):
             (TrainOptions() if script == "train" else TestOptions()).parse(argv)
         except UsageError as error:
             assert "no recorded run" in str(error), (arguments, error)
+
+
+@pytest.mark.slow
+def test_the_walk_through_works_on_small_data(tmp_path):
+    """Every command of docs/first_own_data.md in order, with options that make it short."""
+    pytest.importorskip("av")
+    from test_film import write_video
+
+    for phase, count in (("train", 3), ("val", 1), ("test", 2)):
+        for domain in "AB":
+            for i in range(count):
+                write(f"photos/{phase}{domain}/{i}.jpg", picture(80, 72, seed=10 * i + ord(domain)))
+    write_video("clip.mp4", count=5)
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs/first_own_data.md").read_text(), re.S | re.M)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith(("python", "image-"))]
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command)
+        small = ["--netG", "resnet_1blocks", "--ngf", "4", "--ndf", "4", "--n_epochs", "2", "--n_epochs_decay", "0",
+                 "--display_id", "0", "--val_freq", "1"] if "train.py" in words else []
+        device = [] if "data.check" in words else ["--device", "cpu"]
+        words = words[1:] if words[0] == "python" else ["-m", "image_translation", *words[1:]]
+        done = cli(*(f"{ROOT}/{word}" if word.endswith(".py") else word for word in words), *small, *device,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, (command, done.stderr)
+    assert Path("results/mine/test_best/index.html").exists()
+    assert sorted(path.name for path in Path("translated").glob("*.jpg")) == ["0.jpg", "1.jpg"]
+    assert Path("film/clip.mp4").exists() and "clip.mp4" in Path("film/index.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    done = cli("-m", "mkdocs", "build", "--strict", "-q", "-f", ROOT / "mkdocs.yml", "-d", tmp_path / "site",
+               env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    pages = {path.name for path in (tmp_path / "site").glob("*.html")}
+    assert {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")} <= pages
+    assert "fonts.googleapis" not in (tmp_path / "site/index.html").read_text()
 
 
 def test_every_recipe_is_made_of_options():

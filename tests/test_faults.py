@@ -11,6 +11,10 @@ def lab(tmp_path_factory):
     return faults.Lab(tmp_path_factory.mktemp("lab"), seed=0)
 
 
-@pytest.mark.parametrize("name", faults.FAULTS)
+SLOW = ("file_that_kills", "live_view_fails", "disk_stays_full")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+                                  for name in faults.FAULTS])
 def test_fault(lab, name):
     faults.FAULTS[name](lab)
