@@ -76,13 +76,12 @@ def card(opt: Namespace, run_options: Namespace, facts: dict[str, str], target: 
     """The lines of the model card: https://huggingface.co/docs/hub/model-cards."""
     record = read_record(run_options.checkpoints_dir, run_options.name).get("options", {})
     results = results_folder(Namespace(**{**vars(run_options), "phase": "test", "results_dir": opt.results_dir}))
-    here = "hub:USER/NAME"
     yield from ("---", "library_name: image-translation", "pipeline_tag: image-to-image",
                 f"license: {opt.licence or 'unknown'}", "---", "", f"# {run_options.name}", "",
                 f"A generator for image-to-image translation ({run_options.direction}), trained with image-translation"
                 f"{' as ' + record['model'] if record else ''}. Checkpoint: {facts['epoch']}.", "")
     yield from ("## Use", "", "```python", "from image_translation import load", "",
-                f'picture = load("{here}")("photo.jpg")', "```", "")
+                'picture = load("hub:USER/NAME")("photo.jpg")', "```", "")
     if pictures := list(copied_pictures(results, target, run_options.name)):
         yield from ("## Pictures", "", *pictures, "")
     if figures := {key: figure for key, figure in read_figures(results).items() if is_translation(key)}:
@@ -206,6 +205,9 @@ def main(argv: Sequence[str]) -> int:
     with one_line_errors(opt.name):
         from huggingface_hub import HfApi
 
+        card_file = folder / CARD
+        card_text = card_file.read_text(encoding="utf-8").replace("hub:USER/NAME", f"hub:{opt.name}")
+        card_file.write_text(card_text, encoding="utf-8")
         api = HfApi()
         api.create_repo(opt.name, private=opt.private, exist_ok=True)
         commit = api.upload_folder(repo_id=opt.name, folder_path=folder,

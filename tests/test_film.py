@@ -276,6 +276,22 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
     assert used[1] < used[0] + 12_000  # KiB; 270 frames are 22,000 as bytes
 
 
+def test_the_page_plays_both_at_the_same_moment(visit):
+    write_video("a.webm", count=60, sound=False)
+    write_video("b.mp4", count=4, sound=False)
+    assert translate("a.webm", "b.mp4", "--out", "out") == 0
+    tab = visit("out/index.html")
+    assert tab.locator("h2").all_inner_texts() == ["a.webm", "b.mp4"]
+    moments = "[...document.querySelectorAll('video')].slice(0, 2).map(video => video.currentTime)"
+    tab.evaluate("document.querySelector('video').currentTime = 1")
+    tab.wait_for_function(f"{moments}[1] == 1")
+    tab.evaluate("document.querySelector('video').play()")
+    tab.wait_for_function("!document.querySelectorAll('video')[1].paused")
+    tab.wait_for_function(f"{moments}[1] > 1.1")
+    one, other = tab.evaluate(moments)
+    assert abs(one - other) < 0.2
+
+
 # Folders of videos as data.
 
 def test_names_of_frames():

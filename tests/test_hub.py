@@ -150,6 +150,7 @@ def test_up_and_down(folder, server, capsys):
     assert upload(["model", "user/name", "--private"]) == 0
     assert 'load("hub:user/name")' in capsys.readouterr().out
     assert {"model.safetensors", "config.json", "README.md", "images/0_fake_B.png"} <= server.files.keys()
+    assert b'load("hub:user/name")' in server.files["README.md"]
     server.files |= {"evil.py": b"raise SystemExit", "latest_net_G.pth": b"no", "train_opt.json": b"{}"}
     server.asked.clear()
     made = load("hub:user/name", device="cpu")

@@ -10,13 +10,16 @@ from util.metrics import pair_metric
 
 @pair_metric("l1")
 def l1(output: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute difference of the values, 0 (equal) to 1; (N,)."""
+    """Mean absolute difference of the values, 0 (equal) to 1.
+
+    (N, C, H, W), twice -> (N,), as all here.
+    """
     return (output - truth).abs().flatten(1).mean(1)
 
 
 @pair_metric("psnr", higher_is_better=True)
 def psnr(output: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal to noise ratio in dB, at most 100 (equal); (N,)."""
+    """Peak signal to noise ratio in dB, at most 100 (equal)."""
     with np.errstate(divide="ignore"):
         values = [peak_signal_noise_ratio(b, a, data_range=1.0) for a, b in _arrays(output, truth)]
     return torch.tensor(values).clamp_max(100)
@@ -24,7 +27,7 @@ def psnr(output: Tensor, truth: Tensor) -> Tensor:
 
 @pair_metric("ssim", higher_is_better=True)
 def ssim(output: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity in windows of 7 pixels, at most 1 (equal) (Wang et al. 2004); (N,).
+    """Structural similarity in windows of 7 pixels, at most 1 (equal) (Wang et al. 2004).
 
     Images under 7 pixels have one window, those under 3 none: NaN.
     """
@@ -37,7 +40,7 @@ def ssim(output: Tensor, truth: Tensor) -> Tensor:
 
 @pair_metric("lpips", needs="lpips")
 def lpips(network: nn.Module, output: Tensor, truth: Tensor) -> Tensor:
-    """Perceptual distance of AlexNet's features, 0 (equal) and up (Zhang et al. 2018); (N,)."""
+    """Perceptual distance of AlexNet's features, 0 (equal) and up (Zhang et al. 2018)."""
     return torch.stack([network(three_channels(a), three_channels(b)).cpu()
                         for a, b in zip(output.split(1), truth.split(1), strict=True)]).flatten()
 
