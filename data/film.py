@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 from PIL import Image
@@ -37,8 +38,13 @@ def with_frames(paths: Iterable[str], step: int) -> Iterator[str]:
             frames = [str(Frame(path, number, time)) for number, time in enumerate(timestamps(path))]
         elif path.lower().endswith(ANIMATIONS) and is_animation(path):
             with open_picture(path) as image:
-                frames = [str(Frame(path, number)) for number in range(getattr(image, "n_frames", 1))]
+                frames = [str(Frame(path, number)) for number in frame_numbers(image)]
         yield from frames[::step] or [path]
+
+
+def frame_numbers(image: Image.Image) -> range:
+    """The frames of an animation, without the picture that an APNG may have for programs that know no animations."""
+    return range(int(getattr(image, "default_image", False)), getattr(image, "n_frames", 1))
 
 
 def timestamps(path: str) -> list[int]:
@@ -94,6 +100,15 @@ def upright(frame: Any) -> Image.Image:
     image = Image.fromarray(array)
     turn = TURN.get(round(frame.rotation) % 360)
     return image.transpose(turn) if turn is not None else image
+
+
+def length_of(text: str) -> Fraction:
+    """Seconds of "00:00:02.400000000", 0 for something else."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return Fraction(0)
 
 
 def why_unreadable(error: Exception) -> str:

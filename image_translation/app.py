@@ -7,10 +7,9 @@ import threading
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from data.image_folder import is_image_file
 from image_translation import files
@@ -20,13 +19,14 @@ from image_translation.translator import Translator
 from models.engine.validation import values_of
 from util.cli import OneLineParser, run
 from util.errors import UsageError, one_line
-from util.images import tensor2im
+from util.images import save_image, tensor2im
 from util.notices import tell
-from util.run_files import network_file
+from util.run_files import AVERAGE, network_file
 from util.types import natural, positive, tile
 
 LOADED = 2                         # translators that stay in memory
-SIZES = {"size of the original": "kept", "size of the training": "trained"}
+SIZES = {"original size": "kept", "training size": "trained"}
+AVERAGED = ", average"              # ends the name of a checkpoint whose moving average is meant (--ema)
 KEPT = 3600                        # seconds that results stay on the disk
 
 
@@ -35,8 +35,8 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser = OneLineParser(prog="image-translation app", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help=RUN)
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other machines in")
-    add("--port", type=natural, default=7860, help="port to listen at; 0 picks a free one")
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
+    add("--port", type=natural, default=7860, help="port to listen on; 0 picks a free one")
     add("--queue", type=positive, default=16, help="requests that may wait; more are refused")
     add("--max_megabytes", type=positive, default=64, help="largest file that may be uploaded")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -71,10 +71,12 @@ def settings(opt: Namespace) -> dict[str, Any]:
 
 
 def tags_of(folder: Path, generator: str) -> list[str]:
-    """The epochs of which there is a checkpoint: latest, best, then numbers, the largest first."""
+    """The checkpoints there are: latest, best, then numbers, the largest first; each followed by its average."""
     pattern = network_file(folder, "*", generator).name
     tags = {path.name.partition("_net_")[0] for path in folder.glob(pattern)}
-    return [*(tag for tag in ("latest", "best") if tag in tags), *sorted(filter(str.isdigit, tags), key=int)[::-1]]
+    ordered = [*(tag for tag in ("latest", "best") if tag in tags), *sorted(filter(str.isdigit, tags), key=int)[::-1]]
+    return [name for tag in ordered for name in (tag, f"{tag}{AVERAGED}") if name == tag or
+            network_file(folder, tag, generator + AVERAGE).exists()]
 
 
 class App:
@@ -99,7 +101,8 @@ class App:
             raise UsageError(f"tiles '{tiles}': {one_line(error)}") from error
         key = (name, checkpoint, direction, size, side)
         if key not in self.loaded:
-            more: dict[str, Any] = {} if checkpoint == "as named" else {"epoch": checkpoint}
+            more: dict[str, Any] = {} if checkpoint == "as named" else {
+                "epoch": checkpoint.removesuffix(AVERAGED), "ema": checkpoint.endswith(AVERAGED)}
             if len(choice.directions) > 1:
                 more["direction"] = direction
             self.loaded[key] = Translator(name, size=SIZES[size], tile=side, **more, **settings(self.opt))
@@ -108,21 +111,25 @@ class App:
             del self.loaded[old]
         return self.loaded[key]
 
-    def one(self, file: str, *chosen: str) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-        """((before, after), file of the translation)."""
+    def one(self, file: str, *chosen: str) -> tuple[tuple[str, str], str]:
+        """((picture before, picture after), file of the translation)."""
         if not file:
-            raise UsageError("no image is there yet; drop one first")
+            raise UsageError("there is no image yet; add one first")
         with self.lock:
             translator = self.translator(*chosen)
             item, made, target = self._translate(translator, file, self._new_folder())
-        return (tensor2im(item.sample["A"]), tensor2im(made.value)), str(target)
+        shown = self._new_folder()  # as files: Gradio writes arrays of equal answers into one, while others read it
+        save_image(tensor2im(item.sample["A"]), shown / "before.png")
+        save_image(tensor2im(made.value), shown / "after.png")
+        return (str(shown / "before.png"), str(shown / "after.png")), str(target)
 
     def many(self, uploaded: Sequence[str], progress: Callable, *chosen: str) -> tuple[list[str], str, str]:
         """(translations to show, a zip of all, what was left out) of images and videos; a folder keeps its names."""
         images = [file for file in uploaded or [] if is_image_file(file) or is_film(file)]
         if not images:
-            raise UsageError("no image or video is there yet; drop some first")
-        folder, problems, shown = self._new_folder(), [], []
+            raise UsageError("there is no image or video yet; add some first")
+        folder, shown = self._new_folder(), []
+        problems = [f"{Path(file).name}: no image or video" for file in uploaded if file not in images]
         with self.lock:
             translator = self.translator(*chosen)
             for i, file in enumerate(images):
@@ -139,7 +146,7 @@ class App:
                     problems.append(str(error).replace(str(Path(file).parent), "").lstrip("/"))
         archive = shutil.make_archive(str(self._new_folder() / "translations"), "zip", folder)
         count = len(list(folder.iterdir()))
-        return shown[:100], archive, "\n".join([f"{count} of {len(images)} translated", *problems])
+        return shown[:100], archive, "\n".join([f"{count} of {len(uploaded)} translated", *problems])
 
     def _translate(self, translator: Translator, file: str, folder: Path) -> tuple[Any, Any, Path]:
         """(item, translation, file) of one image."""
@@ -178,22 +185,23 @@ def build(app: App) -> Any:
     import gradio
 
     first = next(iter(app.choices.values()))
+    choice = partial(gradio.Dropdown, allow_custom_value=True)  # App refuses what it does not offer, in one line
 
     def offered(run: str) -> Any:
-        choice = app.choices[run]
-        return (gradio.Dropdown(choice.checkpoints, value=choice.checkpoints[0]),
-                gradio.Dropdown(choice.directions, value=choice.directions[0]))
+        own = app.choices.get(run, first)
+        return (gradio.Dropdown(own.checkpoints, value=own.checkpoints[0]),
+                gradio.Dropdown(own.directions, value=own.directions[0]))
 
     def union(kind: str) -> list[str]:
         return list(dict.fromkeys(value for choice in app.choices.values() for value in getattr(choice, kind)))
 
     with gradio.Blocks(title="image-translation", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         with gradio.Row():
-            name = gradio.Dropdown(list(app.choices), value=first.name, label="run")
-            checkpoint = gradio.Dropdown(union("checkpoints"), value=first.checkpoints[0], label="checkpoint")
-            direction = gradio.Dropdown(union("directions"), value=first.directions[0], label="direction")
-            size = gradio.Dropdown(list(SIZES), value=next(iter(SIZES)), label="size")
-            tiles = gradio.Textbox("auto", label="tiles", info="auto, off, or their side in pixels")
+            name = choice(list(app.choices), label="run", value=first.name)
+            checkpoint = choice(union("checkpoints"), label="checkpoint", value=first.checkpoints[0])
+            direction = choice(union("directions"), label="direction", value=first.directions[0])
+            size = choice(list(SIZES), label="size", value=next(iter(SIZES)))
+            tiles = gradio.Textbox("auto", label="tiles", info="auto, off, or their size in pixels")
         for event in (page.load, name.change):
             event(offered, name, [checkpoint, direction], api_visibility="private")
         add_one(app, [name, checkpoint, direction, size, tiles])
@@ -214,7 +222,7 @@ def add_one(app: App, chosen: list[Any]) -> None:
         with gradio.Row():
             image = gradio.File(label="drop an image", file_count="single")
             with gradio.Column(scale=3):
-                slider = gradio.ImageSlider(label="before and after", format="png")
+                slider = gradio.ImageSlider(label="before and after", type="filepath")
                 result = gradio.File(label="download", interactive=False)
         inputs, outputs = [image, *chosen], [slider, result]
         image.upload(translate, inputs, outputs, api_name="uploaded", api_visibility="private")
@@ -231,7 +239,7 @@ def add_many(app: App, chosen: list[Any]) -> None:
         with shown_errors(app.opt.verbose):
             return app.many([*(files or []), *(folder or [])], progress, run, checkpoint, direction, size, tiles)
 
-    with gradio.Tab("Many"):
+    with gradio.Tab("Several files"):
         with gradio.Row():
             several = gradio.File(label="drop images and videos", file_count="multiple")
             folder = gradio.File(label="or a folder", file_count="directory")
@@ -262,7 +270,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError('the app needs an extra: pip install -e ".[app]"')
     app = App(opt)
     try:
-        tell(f"{', '.join(app.choices)}: {serve(app)} (Ctrl-C ends it)")
+        tell(f"{', '.join(app.choices)}: {serve(app)} (press Ctrl-C to stop)")
         threading.Event().wait()
     except OSError as error:
         raise UsageError(f"--host {opt.host} --port {opt.port}: {one_line(error)}") from error

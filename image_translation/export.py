@@ -39,12 +39,12 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser = OneLineParser(prog="image-translation export", description=__doc__.splitlines()[0])
     add_options(parser)
     add = parser.add_argument
-    add("--format", choices=(*FORMATS, "hub"), default="onnx", help="of the file; hub: a folder for the Hub")
+    add("--format", choices=(*FORMATS, "hub"), default="onnx", help="file format; hub writes a folder for the Hub")
     add("--results_dir", default="./results/", help="hub: folder of what test.py wrote, for the model card")
     add("--out", default=None, metavar="FILE", help="name of the file; RUN.onnx, .pt, .pt2 or RUN_hub unless given")
     add("--half", action="store_true", help="float16 instead of float32")
     add("--images", action="store_true", help="uint8 (N, H, W, C) in and out, instead of (N, C, H, W) in [-1, 1]")
-    add("--licence", default="", help="of the weights, for the file's metadata")
+    add("--licence", default="", help="licence of the weights, recorded in the metadata")
     add("--overwrite", action="store_true", help="replace a file of that name")
     return parser.parse_args(argv)
 

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from data.film import is_animation, opened, upright, why_unreadable
+from data.film import frame_numbers, is_animation, length_of, opened, upright, why_unreadable
 from data.loading.loader import MANY_POSITIONS
 from image_translation import animations
 from image_translation.images import to_pillow
@@ -49,7 +49,8 @@ class Facts(NamedTuple):
 
     path: str
     positions: int                        # width times height
-    frames: int = 0                       # 0 if unknown
+    frames: int = 0                       # about, 0 if unknown
+    seconds: Fraction = Fraction(0)       # 0 if unknown
     loop: int | None = 0                  # how often an animation is played
     rate: Fraction = Fraction(25)         # frames per second
     tick: Fraction = Fraction(1, 1000)    # seconds, the unit of times
@@ -146,30 +147,34 @@ class Reader:
 
     def moments(self) -> Iterator[Moment]:
         """The frames in order, up to the first that can't be read."""
-        read = 0
+        read, size, first, end, longest = 0, None, Fraction(0), Fraction(0), 2 / self.facts.rate
         try:
             for moment in self._read():
+                size, first = size or moment.picture.size, first if read else moment.start
+                if moment.picture.size != size:
+                    raise ValueError(f"the next ones have another size, {'x'.join(map(str, moment.picture.size))}")
                 moment.picture.filename = self.facts.path  # type: ignore[attr-defined]  # seeds the dropout
                 yield moment
-                read += 1
+                longest, end, read = max(longest, moment.start - end), moment.start + moment.duration, read + 1
         except Exception as error:
             self.problem = f"can't be read after {read} frames: {why_unreadable(error)}"
-        if not self.problem and read < self.facts.frames:
-            self.problem = f"is truncated: {read} of {self.facts.frames} frames are there"
+        if not self.problem and end - first + longest < self.facts.seconds:
+            lengths = [f"{float(seconds):.1f}" for seconds in (end - first, self.facts.seconds)]
+            self.problem = f"is truncated: {lengths[0]} of {lengths[1]} seconds are there"
 
     def _animation(self, path: str) -> tuple[Facts, Callable[[], Iterator[Moment]]]:
         image: Any = self.stack.enter_context(open_picture(path))
 
         def read() -> Iterator[Moment]:
             start = Fraction(0)
-            for number in range(image.n_frames):
+            for number in frame_numbers(image):
                 image.seek(number)
                 picture = image.convert("L" if image.mode == "L" else "RGB")
                 duration = Fraction(round(image.info.get("duration") or 100), 1000)
                 yield Moment(picture, start, duration)
                 start += duration
 
-        return Facts(path, image.width * image.height, image.n_frames, image.info.get("loop")), read
+        return Facts(path, image.width * image.height, image.n_frames, loop=image.info.get("loop")), read
 
     def _video(self, path: str) -> tuple[Facts, Callable[[], Iterator[Moment]]]:
         container, stream = self.stack.enter_context(opened(path))
@@ -177,7 +182,7 @@ class Reader:
         seconds = (stream.duration * stream.time_base if stream.duration
                    else length_of(stream.metadata.get("DURATION", "")))
         frames, positions = stream.frames or int(seconds * rate), stream.width * stream.height or 1
-        facts = Facts(path, positions, frames, 0, rate, stream.time_base, stream)
+        facts = Facts(path, positions, frames, seconds, 0, rate, stream.time_base, stream)
 
         def read() -> Iterator[Moment]:
             for frame in container.decode(stream):
@@ -186,15 +191,6 @@ class Reader:
                     yield Moment(upright(frame), start, shown or 1 / rate)
 
         return facts, read
-
-
-def length_of(text: str) -> Fraction:
-    """Seconds of "00:00:02.400000000", 0 for something else."""
-    try:
-        hours, minutes, seconds = text.split(":")
-        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
-    except ValueError:
-        return Fraction(0)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from util.compare import read_pictures
 from util.errors import UsageError, one_line
 from util.files import atomic, inside, read_json
 from util.html import directions, is_translation
-from util.metrics.report import described, read_figures
+from util.metrics.report import JSON, described, read_figures
 from util.notices import notice, tell
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -76,25 +76,29 @@ def card(opt: Namespace, run_options: Namespace, facts: dict[str, str], target: 
     """The lines of the model card: https://huggingface.co/docs/hub/model-cards."""
     record = read_record(run_options.checkpoints_dir, run_options.name).get("options", {})
     results = results_folder(Namespace(**{**vars(run_options), "phase": "test", "results_dir": opt.results_dir}))
+    tested = read_json(results / JSON, dict, "test.py --metrics writes it again").get("average") == run_options.ema
+    average = ", the moving average of its weights" if run_options.ema else ""
     yield from ("---", "library_name: image-translation", "pipeline_tag: image-to-image",
                 f"license: {opt.licence or 'unknown'}", "---", "", f"# {run_options.name}", "",
                 f"A generator for image-to-image translation ({run_options.direction}), trained with image-translation"
-                f"{' as ' + record['model'] if record else ''}. Checkpoint: {facts['epoch']}.", "")
+                f"{' as ' + record['model'] if record else ''}. Checkpoint: {facts['epoch']}{average}.", "")
     yield from ("## Use", "", "```python", "from image_translation import load", "",
                 'picture = load("hub:USER/NAME")("photo.jpg")', "```", "")
-    if pictures := list(copied_pictures(results, target, run_options.name)):
+    if pictures := list(copied_pictures(results, target)) if tested else []:
         yield from ("## Pictures", "", *pictures, "")
-    if figures := {key: figure for key, figure in read_figures(results).items() if is_translation(key)}:
-        yield from ("## Metrics", "", f"Of images that were not trained on ({results.name}), with 95 % intervals.", "",
+    if figures := {key: figure for key, figure in read_figures(results).items() if is_translation(key) and tested}:
+        yield from ("## Metrics", "", f"Of the images of {results.name}, with 95 % intervals.", "",
                     "| metric | | better | meaning |", "|---|---|---|---|")
         for key, figure in figures.items():
             better, meaning = described(key)
             yield f"| {key} | {figure} | {better} | {meaning} |"
         yield ""
     if not (pictures and figures):
-        lacking = "metrics" if pictures else "pictures and metrics"
-        notice("card", f"the model card has no {lacking}: {results} has none; "
-                       f"test.py --metrics auto makes them")
+        choice = f" --epoch {run_options.epoch}{' --ema' if run_options.ema else ''}"
+        notice("card", f"the model card has no metrics or pictures, as {results} has none of this checkpoint; test.py"
+                       f"{choice} --metrics auto makes them")
+    if not opt.licence:
+        notice("licence", "the model card says that the licence is unknown; --licence names one")
     yield from ("## Input", "", f"{run_options.input_nc} channels of {facts['depth_in']} in {facts['range_in']}, any "
                 f"size; trained at {plain(run_options.crop_size)} pixels.", "")
     if record:
@@ -103,7 +107,7 @@ def card(opt: Namespace, run_options: Namespace, facts: dict[str, str], target: 
         yield from (f"| --{name} | {record[name]} |" for name in TOLD if name in record)
 
 
-def copied_pictures(results: Path, target: Path, name: str) -> Iterator[str]:
+def copied_pictures(results: Path, target: Path) -> Iterator[str]:
     """Copy some results into the folder; yields the lines of a table of them."""
     rows = list(read_pictures(results).items())
     rows = [rows[i * len(rows) // PICTURES] for i in range(PICTURES)] if len(rows) > PICTURES else rows
@@ -127,8 +131,8 @@ def is_hub_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
-def read_config(folder: Path) -> list[str]:
-    """The arguments of test.py that describe the generator of such a folder.
+def read_config(folder: Path, revealed: dict[str, Any]) -> list[str]:
+    """The arguments of test.py that describe the generator of such a folder, of which its weights reveal some.
 
     Raises UsageError for a damaged file, and one that asks for anything but the generators of this library.
     """
@@ -144,6 +148,9 @@ def read_config(folder: Path) -> list[str]:
             raise ValueError(f"its '{wrong[0]}' is no {OPTIONS[wrong[0]][0].__name__}")
         if found["netG"] not in GENERATORS or found["norm"] not in NORMS:
             raise ValueError(f"--netG {found['netG']} --norm {found['norm']} is not known here")
+        for name in {"ngf", "input_nc", "output_nc", "norm"} & revealed.keys():  # before memory is taken
+            if found[name] != revealed[name]:
+                raise ValueError(f"it says {name} {found[name]}, and the weights {revealed[name]}")
         return found
 
     options = read_json(folder / CONFIG, checked, "`image-translation export RUN --format hub` writes it")

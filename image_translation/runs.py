@@ -46,7 +46,9 @@ def find_run(run: str, checkpoints_dir: str = "./checkpoints") -> tuple[list[str
     path = Path(run)
     if hub.is_hub_folder(path):
         name = path.resolve().name  # there is no record below it
-        return ["--checkpoints_dir", str(path), "--name", name, *hub.read_config(path)], path / hub.WEIGHTS
+        weights = path / hub.WEIGHTS
+        revealed = describe(checkpoint.clean_state_dict(hub.read_weights(weights), weights))
+        return ["--checkpoints_dir", str(path), "--name", name, *hub.read_config(path, revealed)], weights
     known = (Path(checkpoints_dir) / run).is_dir()
     if path.is_dir() and (any(path.glob("*_net_*.pth")) or not known):  # it may hold images, and share a run's name
         return ["--checkpoints_dir", str(path.resolve().parent), "--name", path.resolve().name], None

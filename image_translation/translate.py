@@ -41,7 +41,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     add("inputs", nargs="+", metavar="INPUT", help="files, folders (with all below them) and patterns")
     add("--out", required=True, metavar="FOLDER", help="where translations go, under the names of the originals")
     add("--to", default=None, metavar="FORMAT", help="write all as png, jpg, tif, npy, ... instead of their own format")
-    add("--overwrite", action="store_true", help="translate again what is there; replace files it did not write")
+    add("--overwrite", action="store_true", help="translate again, and replace files that this command did not write")
     add("--size", choices=("kept", "trained"), default="kept", help="trained: resize images as for the training")
     add("--tile", type=tile, default="auto", help="side of the tiles of large images; auto: if they do not fit into "
                                                   "memory; off: never")
@@ -71,8 +71,9 @@ def main(argv: Sequence[str]) -> int:
         say(f"{'incomplete' if error in incomplete else 'skipped'} {error}")
     there = f", {len(finished)} already there" if finished else ""
     left_out = f", {len(errors)} skipped" if errors else ""
-    kind = "files" if films else "images"
-    tell(f"{len(jobs) - len(errors)} {kind} translated{there}{left_out}: {out / 'index.html' if page else out}")
+    kind = "images" if not films else "file" if len(jobs) - len(errors) == 1 else "files"
+    place = out / "index.html" if page else out
+    tell(f"{len(jobs) - len(errors)} {kind} translated{there}{left_out}: {place}")
     return int(bool(errors or incomplete))
 
 
@@ -93,7 +94,8 @@ def listed(inputs: Iterable[str], out: Path) -> Iterator[tuple[str, str]]:
         if files and not inner:
             raise UsageError(f"{word} is in --out {out}, where translations would overwrite it; name another folder")
         if not inner:
-            raise UsageError(f"{word} is no folder, file or pattern of images; {contents(root)}")
+            there = f"; {contents(root)}" if root != Path() else ""
+            raise UsageError(f"{word}: no such file or folder, and no image matches it as a pattern{there}")
         yield from ((file, str(Path(file).relative_to(root))) for file in inner)
 
 
@@ -195,7 +197,7 @@ def translate_films(translator: Translator, jobs: dict[str, Path], errors: list[
 def write_page(out: Path, films: dict[str, Path], title: str) -> None:
     """A page that plays each video beside its translation."""
     page = HTML(out, title, images=False)
-    page.add_tools(480)
+    page.add_tools(480, compare=False)
     for original, target in films.items():
         if target.exists():
             page.add_header(str(target.relative_to(out)))

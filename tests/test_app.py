@@ -4,6 +4,7 @@ import base64
 import shutil
 import socket
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_programs_use_its_interface(address):
     client = pytest.importorskip("gradio_client")
     app = client.Client(address, verbose=False)
     file = client.handle_file(write("photo.png", picture(70, 50)))
-    choice = {"size": "size of the original", "tiles": "auto", "checkpoint": "latest"}
+    choice = {"size": "original size", "tiles": "auto", "checkpoint": "latest"}
     for run, direction in (("one", "AtoB"), ("cycle", "BtoA")):
         (before, _), result = app.predict(file, run=run, direction=direction, api_name="/translate", **choice)
         made = load(run, direction=None if run == "one" else direction, device="cpu")("photo.png")
@@ -96,8 +97,23 @@ def test_programs_use_its_interface(address):
     assert told.splitlines()[0] == "2 of 3 translated" and told.splitlines()[1].startswith("c.png: can't be read")
     assert sorted(zipfile.ZipFile(archive).namelist()) == ["a.png", "b.jpg"]
     for wrong in ({"run": "none"}, {"checkpoint": "../../x"}, {"tiles": "x"}, {"size": "huge"}):
-        with pytest.raises(Exception, match="not in the list of choices|tiles 'x'"):
+        with pytest.raises(Exception, match="there is no run|tiles 'x'"):
             app.predict(file, api_name="/translate", **{"run": "one", "direction": "AtoB", **choice, **wrong})
+
+
+def test_equal_requests_at_once(address):
+    client = pytest.importorskip("gradio_client")
+    file = write("photo.png", picture(70, 50))
+    expected = np.asarray(load("one", device="cpu")(file))
+
+    def ask(_):
+        app = client.Client(address, verbose=False)
+        (_, after), result = app.predict(client.handle_file(file), "one", "latest", "AtoB", "original size", "auto",
+                                         api_name="/translate")
+        return (pixels(result) == expected).all() and (pixels(after) == expected).all()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(6)))
 
 
 def test_what_it_offers(address):

@@ -107,7 +107,7 @@ def test_frames_times_and_sound_stay(suffix, capsys):
     made = load("r", device="cpu")
     for frame, translation in zip(before, after, strict=True):
         assert apart(made(frame.astype(np.uint8)), translation) < 6  # of 255: a lossy codec
-    assert "1 files translated: out/index.html" in capsys.readouterr().out
+    assert "1 file translated: out/index.html" in capsys.readouterr().out
     page = Path("out/index.html").read_text()
     assert f'src="../clips/a{suffix}"' in page and f'src="a{suffix}"' in page
     with av.open(source) as one, av.open(f"out/a{suffix}") as other:
@@ -230,6 +230,52 @@ def test_what_is_wrong_with_a_video_is_one_line(capsys):
         assert sum(line.startswith(start) for line in errors) == 1, errors
     assert 0 < len(read_video("out/torn.mp4")[0]) < 40
     assert sorted(path.name for path in Path("out").iterdir()) == [".image-translation.json", "index.html", "torn.mp4"]
+
+
+def test_pictures_of_another_size_end_a_video(capsys):
+    parts = []
+    for size in ((64, 48), (96, 80)):
+        with av.open("part.ts", "w", format="mpegts") as container:
+            stream = container.add_stream("libx264", rate=25, options={"g": "1", "bf": "0"})
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            for array in pictures(4, *size):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(array, "rgb24")))
+            container.mux(stream.encode())
+        parts.append(Path("part.ts").read_bytes())
+    Path("in").mkdir()
+    Path("in/change.mp4").write_bytes(b"".join(parts))
+    write_video("in/other.mp4", count=4, sound=False)
+    assert translate("in", "--out", "out") == 1
+    error, = capsys.readouterr().err.splitlines()
+    assert error.startswith("incomplete in/change.mp4: can't be read after 4 frames: the next ones have another size, ")
+    assert len(read_video("out/change.mp4")[0]) == len(read_video("out/other.mp4")[0]) == 4
+
+
+def test_a_variable_frame_rate_is_not_truncated(capsys):
+    times = [0, 33, 133, 633, 666, 766, 1266, 1299, 1399]
+    with av.open("vfr.mkv", "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for array, moment in zip(pictures(9), times, strict=True):
+            frame = av.VideoFrame.from_ndarray(array, "rgb24")
+            frame.pts, frame.time_base = moment, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert translate("vfr.mkv", "--out", "out") == 0
+    assert read_video("out/vfr.mkv")[1] == pytest.approx([moment / 1000 for moment in times], abs=2e-3)
+    assert not capsys.readouterr().err
+
+
+def test_the_picture_for_programs_without_animations_is_no_frame():
+    first, *rest = [Image.fromarray(array) for array in pictures(5)]
+    first.save("a.apng", format="PNG", save_all=True, append_images=rest, default_image=True, duration=80)
+    assert translate("a.apng", "--out", "out") == 0
+    with Image.open("out/a.apng") as image:
+        assert image.n_frames == 4
+        assert apart(image.convert("RGB"), load("r", device="cpu")(rest[0])) < 1
+    assert [frame_of(name).number for name in with_frames(["a.apng"], 1)] == [1, 2, 3, 4]
 
 
 def test_sound_that_can_not_be_copied_is_left_out_and_said(capsys):

@@ -137,6 +137,17 @@ def test_the_model_card(folder):
     assert len(shown) == 6 and all((folder / name).is_file() for name in shown)
 
 
+def test_results_of_other_weights_are_not_on_the_card(strips, capsys):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--name", "r", "--ema", 0.9)
+    run_test("--model", "pix2pix", "--dataroot", strips, "--name", "r", "--metrics", "l1", "--ema")
+    assert export(["r", "--format", "hub", "--out", "plain"]) == 0
+    assert "fake_B/l1" not in Path("plain/README.md").read_text() and not Path("plain/images").exists()
+    assert "test.py --epoch latest --metrics auto" in capsys.readouterr().err.replace("  ", " ")
+    assert export(["r", "--format", "hub", "--out", "average", "--ema"]) == 0
+    card = Path("average/README.md").read_text()
+    assert "fake_B/l1" in card and "Checkpoint: latest, the moving average of its weights." in card
+
+
 def test_a_cycle_is_exported_one_direction_at_a_time(domains):
     run_train("--model", "cycle_gan", "--dataroot", domains, "--netG", "resnet_1blocks", "--name", "c")
     assert export(["c", "--format", "hub", "--direction", "BtoA", "--half", "--out", "back"]) == 0
@@ -181,7 +192,8 @@ def test_without_a_network(folder, monkeypatch, tmp_path):
     ({"options": {"norm": "my_lab.norms:Norm"}}, "not known here"),
     ({"options": {"ngf": "4; import os"}}, "its 'ngf' is no int"),
     ({"options": {"direction": "AtoB --plugin_dir ."}}, "Unknown value for --direction"),
-    ({"options": {"ngf": 5}}, "--ngf"),
+    ({"options": {"ngf": 10 ** 9}}, "it says ngf 1000000000, and the weights 2"),
+    ({"options": {"direction": "\x1b[31mred"}}, r"'\\x1b\[31mred'"),
     ({"options": None}, "is damaged"),
     ({"library_name": "diffusers"}, "another library")))
 def test_a_config_that_asks_for_more_is_refused(folder, change, message):
@@ -218,4 +230,5 @@ def test_what_can_not_be_exported_or_uploaded(folder, capsys):
         export(["grey", "--format", "hub"])
     run_train("--model", "pix2pix", "--dataroot", "strips", "--name", "untested")
     assert export(["untested", "--format", "hub"]) == 0
-    assert "the model card has no pictures and metrics" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the model card has no metrics or pictures" in told and "--licence names one" in told

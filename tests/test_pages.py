@@ -39,7 +39,7 @@ def test_the_page_of_a_training(strips, visit):
     tab = visit("checkpoints/<b>run #1 & ?/web/index.html")
     seen(tab, 2 * (3 + 3) + 3)  # each image: input, translation, truth, three epochs; the last step
     assert tab.evaluate(DRAWN) == 5               # four losses, the learning rate
-    assert tab.inner_text(".state") == "Finished. Epoch 3, 9 images."
+    assert tab.inner_text(".state") == "Finished. Epoch 3, 9 images seen."
     shown = tab.locator(".row >> nth=0").locator("img").nth(1)
     assert shown.get_attribute("src") == "images/epoch003_sample1_fake_B.png"
     tab.locator("input.scrubber").fill("0")
@@ -51,7 +51,7 @@ def test_the_page_of_a_training(strips, visit):
     assert tab.locator("polyline.raw").count() == 5
     tab.locator("figure.chart svg >> nth=0").hover()
     assert re.fullmatch(r"D_fake [\d.]+ at epoch [\d.]+", tab.locator("figure.chart figcaption >> nth=0").inner_text())
-    tab.get_by_text("test_latest").click()
+    tab.get_by_text("results: test_latest").click()
     tab.get_by_text("training page").click()
     tab.wait_for_load_state("load")
     assert tab.inner_text("h1") == "Training of <b>run #1 & ?"
@@ -75,18 +75,18 @@ def test_the_same_images_at_every_save(strips):
 
 def test_a_run_that_lives_and_one_that_has_died(tmp_path, visit):
     LogFile(tmp_path, Progress()).scalars(Progress(1, 4, 4), {"G": 0.5})
-    page = Page(tmp_path, "run", 64, epochs=7)
+    page = Page(tmp_path, "run", 64, epochs=7, images=70)
     page.scalars(Progress(2, 5, 6), {"G": 1.0})
     html = tmp_path / "web/index.html"
-    assert visit(html).inner_text(".state") == "Training: epoch 2 of 7, 6 images"
+    assert visit(html).inner_text(".state") == "Training: epoch 2 of 7, 21%"
     past = int(time.time()) - PATIENCE - 60
     html.write_text(re.sub(r'data-written="\d+"', f'data-written="{past}"', html.read_text()))
     state = visit(html).locator(".state")
-    assert state.inner_text().startswith("No sign of life for 4 minutes: the training has died (Training: epoch 2 of 7")
+    assert state.inner_text().startswith("No sign of life for 4 minutes: the training has died, or its machine")
     assert "--continue_train --name run" in state.inner_text() and "bad" in state.get_attribute("class")
     page._beaten -= 100
     page.beat()  # it was only slow
-    assert visit(html).inner_text(".state") == "Training: epoch 2 of 7, 6 images"
+    assert visit(html).inner_text(".state") == "Training: epoch 2 of 7, 21%"
 
 
 @pytest.mark.parametrize(("argv", "text"), (
@@ -156,6 +156,9 @@ def test_results_are_sorted_filtered_and_compared(strips, visit):
     view.get_by_role("button", name="next").click()
     view.locator("select").nth(1).select_option("truth")
     assert view.locator("img").nth(1).get_attribute("src").endswith("10_real_B.png")
+    for key, name in (("ArrowRight", "11"), ("ArrowLeft", "10"), ("ArrowLeft", "1")):
+        tab.keyboard.press(key)
+        assert view.locator("strong").inner_text() == name
     tab.keyboard.press("Escape")
     assert not view.is_visible()
 

@@ -223,7 +223,7 @@ def test_a_broken_file_is_named_and_left_out(capsys):
     assert "2 images translated, 1 skipped: out" in shown.out
     assert sorted(path.name for path in Path("out").glob("*.png")) == ["0.png", "2.png"]
     for word in ("nope", "nope/*.png"):
-        with pytest.raises(UsageError, match="nope.* is no folder, file or pattern of images"):
+        with pytest.raises(UsageError, match="nope.* no such file or folder, and no image matches it"):
             translate(word, "--out", "out")
 
 

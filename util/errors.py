@@ -7,8 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """With escapes for characters that would steer a terminal or break a line; they may come from a file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class UsageError(Exception):
     """Bad input: the message says what was wrong, where, and what would work."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ImageError(UsageError):
@@ -21,7 +29,7 @@ class ImageError(UsageError):
         self.away = away  # missing or out of reach: it may come back
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem}"
+        return printable(f"{self.path}: {self.problem}")
 
 
 class Stopped(Exception):

@@ -49,15 +49,16 @@ class HTML:
         """A heading."""
         self.doc.add(tags.h2(text))
 
-    def add_tools(self, width: int, rows: bool = False) -> None:
-        """Controls for the width of pictures and, for tables of rows, a filter."""
+    def add_tools(self, width: int, rows: bool = False, compare: bool = True) -> None:
+        """Controls for the width of pictures and, for tables of rows, a filter; `compare`: whether a click compares."""
         bar = self.doc.add(tags.div(cls="tools"))
         if rows:
             bar.add(tags.label("filter", tags.input_(type="search", cls="filter", placeholder="part of a name")))
             bar.add(tags.span(cls="count faint"))
         size = tags.input_(type="range", cls="size", min=64, max=1024, step=16, value=width)
-        bar.add(tags.label("picture size", size))
-        bar.add(tags.span("click a picture to compare", cls="faint"))
+        bar.add(tags.label("size", size))
+        if compare:
+            bar.add(tags.span("click a picture to compare it with its input", cls="faint"))
         self.doc.body["style"] = f"--size: {width}px"
 
     def add_images(self, ims: list[str], txts: list[str], links: list[str], width: int = 400) -> None:
@@ -194,8 +195,11 @@ def head_of(label: str, part: Sequence[str]) -> str:
 # Curves.
 
 def chart(name: str, curves: dict[str, Curve], best: float | None = None, notes: Sequence[tuple[float, str]] = (),
-          meaning: str = "") -> tags.figure:
-    """Curves over each other, drawn by the page: a line at `best`, a mark at each (epoch, sentence) of `notes`."""
+          meaning: str = "", better: str = "") -> tags.figure:
+    """Curves over each other, drawn by the page: a line at `best`, a mark at each (epoch, sentence) of `notes`.
+
+    `better` is an arrow.
+    """
     drawn = {label: points for label, (xs, ys) in curves.items()
              if (points := _thin([(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]))}
     lines = [{"label": label, "x": [round(x, 4) for x, _ in points], "y": [y for _, y in points]}
@@ -203,7 +207,7 @@ def chart(name: str, curves: dict[str, Curve], best: float | None = None, notes:
     if not lines:
         return tags.figure(tags.figcaption(f"{name}: no finite value"))
     data = json.dumps({"curves": lines, "best": best, "notes": notes})
-    return tags.figure(cls="chart", data_name=name, data_meaning=meaning, data_curves=data)
+    return tags.figure(cls="chart", data_name=f"{name} {better}".strip(), data_meaning=meaning, data_curves=data)
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

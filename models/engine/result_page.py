@@ -1,10 +1,13 @@
 """The page of test.py: a table of pictures and scores for each direction."""
 
 import os
+import time
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from dominate import tags
 
 from models.engine.validation import follow
 from util.errors import UsageError, one_line
@@ -30,6 +33,9 @@ def write_page(opt: Namespace, page: HTML, results: dict[str, Result], scores: S
     training = run_folder(opt.checkpoints_dir, opt.name) / "web" / "index.html"
     if training.exists():
         page.add_link("training page", training)
+    average = ", the moving average of its weights" if opt.ema else ""
+    tag = checkpoint_tag(opt.epoch, opt.load_iter)
+    page.add(tags.p(f"Checkpoint {tag}{average}; {time.strftime('%Y-%m-%d %H:%M')}.", cls="faint"))
     if scores:
         add_figures(opt, page, results, scores)
     page.add_tools(opt.display_winsize, rows=True)
@@ -40,7 +46,8 @@ def write_page(opt: Namespace, page: HTML, results: dict[str, Result], scores: S
     page.save()
     try:
         results_page = page.web_dir / "index.html"
-        add_result_page(training.parents[1], page.web_dir.name, results_page, opt.display_winsize, opt.name)
+        text = f"results: {page.web_dir.name}"
+        add_result_page(training.parents[1], text, results_page, opt.display_winsize, opt.name)
     except (OSError, UsageError) as error:
         notice("back", f"the training page has no link to the results: {one_line(error)}")
 
@@ -54,6 +61,7 @@ def add_figures(opt: Namespace, page: HTML, results: dict[str, Result], scores: 
     write_metrics(page.web_dir, figures, {name: scores.rows[name] for name in results if name in scores.rows},
                   name=opt.name, phase=opt.phase, checkpoint=checkpoint_tag(opt.epoch, opt.load_iter), average=opt.ema)
     page.add(table({opt.name: figures}))
+    page.add(tags.p("In brackets: 95 % intervals; n: number of images.", cls="faint"))
     for key, figure in figures.items():
         tell(f"{key}: {figure}")
 

@@ -70,6 +70,8 @@ def read_networks(model: nn.Module, tag: str | int) -> None:
     for name, net in wanted.items():
         path = network_file(model.save_dir, tag, name + AVERAGE if averages and is_averaged(name) else name)
         load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
+        if averages and is_averaged(name) and not path.exists() and network_file(model.save_dir, tag, name).exists():
+            raise UsageError(f"{path} does not exist: the run was trained without --ema; leave --ema out")
         other = not averages and not model.isTrain and network_file(model.save_dir, tag, name + AVERAGE).exists()
         tell(f"loaded {path}{'; --ema loads its average' if other else ''}")
 

@@ -19,7 +19,7 @@ def make_sinks(opt, folder: str | Path, bar: tqdm, start: Progress) -> list[Sink
     sinks: list[Sink] = [Console(bar), Background("the log", lambda: LogFile(folder, start), waiting=1000)]
     if not opt.no_html:
         sinks.append(Background("the page", lambda: Page(
-            folder, opt.name, opt.display_winsize, opt.n_epochs + opt.n_epochs_decay), opt.update_html_freq))
+            folder, opt.name, opt.display_winsize, opt.n_epochs + opt.n_epochs_decay, bar.total), opt.update_html_freq))
     if opt.use_tensorboard:
         sinks.append(Background("tensorboard", lambda: TensorBoardLog(f"{folder}/tensorboard"), opt.display_freq))
     if opt.display_id > 0 and visdom_answers(opt.display_server, opt.display_port):

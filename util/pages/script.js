@@ -19,7 +19,7 @@ function filter(words) {
     shown += !row.hidden;
   }
   const count = document.querySelector(".count");
-  if (count) count.textContent = words ? `${shown} shown` : "";
+  if (count) count.textContent = !words ? "" : shown ? `${shown} shown` : "no name matches";
 }
 
 function sort(head, worst) {
@@ -32,8 +32,8 @@ function sort(head, worst) {
   const rows = all("tbody tr", table).map(row => [cost(row), +row.dataset.order, row]);
   rows.sort((a, b) => (a[0] == b[0] ? 0 : a[0] - b[0]) || a[1] - b[1]);
   table.tBodies[0].append(...rows.map(row => row[2]));
-  for (const other of all("th[aria-sort]", table)) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+  for (const other of all("th[data-sorted]", table)) delete other.dataset.sorted;
+  head.dataset.sorted = column ? `${worst ? "worst" : "best"} first` : worst ? "Z to A" : "A to Z";
 }
 
 function sortAsAddressed() {
@@ -43,12 +43,14 @@ function sortAsAddressed() {
 }
 
 for (const head of all("th[data-better]")) {
-  const first = head.dataset.better == "high" ? "descending" : "ascending";
-  head.querySelector("button").onclick = () => sort(head, head.getAttribute("aria-sort") == first);
+  head.querySelector("button").onclick = () => sort(head, /^(best|A)/.test(head.dataset.sorted));
 }
 for (const field of all("input.filter")) field.oninput = () => filter(field.value);
 for (const field of all("input.size")) {
-  const resize = () => document.body.style.setProperty("--size", `${field.value}px`);
+  const resize = () => {
+    document.body.style.setProperty("--size", `${field.value}px`);
+    document.body.classList.add("sized");
+  };
   field.value = kept.get("size") ?? field.value;
   field.oninput = () => { resize(); kept.set("size", field.value); };
   if (kept.get("size")) resize();
@@ -58,14 +60,14 @@ sortAsAddressed();
 
 // The viewer: a picture over another of its row, with a slider or by turns.
 
-const viewer = make("dialog", { className: "viewer" });
-let rowShown, mode = "slide";
+const viewer = make("dialog", { className: "viewer", tabIndex: -1 });
+let rowShown, mode = "slider";
 
 function openViewer(link) {
   const pictures = all("a.picture", rowShown = link.closest(".row, tr"));
   const chosen = pictures.indexOf(link) || Math.min(1, pictures.length - 1);
-  showPair(0, chosen);
   if (!viewer.open) viewer.showModal();
+  showPair(0, chosen);
 }
 
 function showPair(left, right) {
@@ -79,7 +81,7 @@ function showPair(left, right) {
   const images = [left, right].map(index => make("img", { src: pictures[index].querySelector("img").src }));
   for (const image of images) image.onload = () => image.classList.toggle("small", image.naturalWidth <= 128);
   const stage = make("div", { className: `stage ${mode}` }, ...images);
-  const slider = make("input", { type: "range", min: 0, max: 100, step: 0.5, ariaLabel: "divide" });
+  const slider = make("input", { type: "range", min: 0, max: 100, step: 0.5, ariaLabel: "divider position" });
   slider.oninput = () => stage.style.setProperty("--split", `${slider.value}%`);
   stage.onpointermove = event => {
     const box = stage.getBoundingClientRect();
@@ -92,10 +94,11 @@ function showPair(left, right) {
   const name = rowShown.dataset.name ?? "";
   viewer.replaceChildren(
     make("header", {}, make("strong", { textContent: name }), choose(left, i => showPair(i, right)),
-         choose(right, i => showPair(left, i)), turn("slide"), turn("flicker"), step("← previous", -1), step("next →", 1),
+         choose(right, i => showPair(left, i)), turn("slider"), turn("flicker"), step("← previous", -1), step("next →", 1),
          make("a", { href: pictures[right].href, textContent: "open the file" }),
          make("button", { className: "close", textContent: "close", onclick: () => viewer.close() })),
     stage, slider);
+  viewer.focus();
 }
 
 function another(by) {
@@ -109,9 +112,10 @@ function another(by) {
 }
 
 viewer.onkeydown = event => {
-  if (event.target.matches("select, input")) return;
-  if (event.key == "ArrowLeft") another(-1);
-  if (event.key == "ArrowRight") another(1);
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!by || event.target.type == "range") return;
+  event.preventDefault();
+  another(by);
 };
 viewer.onclick = event => event.target == viewer && viewer.close();
 document.body.append(viewer);
@@ -142,7 +146,7 @@ function draw(figure, smoothing) {
   const xs = curves.flatMap(curve => curve.x), ys = curves.flatMap(curve => curve.y);
   const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const atX = x => LEFT + (x - left) / (right - left || 1) * (WIDTH - LEFT - RIGHT);
-  const atY = y => HEIGHT - BOTTOM - (y - low) / (high - low || 1) * (HEIGHT - TOP - BOTTOM);
+  const atY = y => HEIGHT - BOTTOM - (y - low) / (high - low || 1) * (HEIGHT - TOP - BOTTOM) - (low == high ? (HEIGHT - TOP - BOTTOM) / 2 : 0);
   const line = (curve, values, name, colour) => add("polyline", {
     points: values.map((y, i) => `${atX(curve.x[i]).toFixed(1)},${atY(y).toFixed(1)}`).join(" "), class: name, stroke: colour });
   if (best !== null && best >= left && best <= right)
@@ -160,7 +164,7 @@ function draw(figure, smoothing) {
       Object.assign(document.createElementNS(SVG, "title"), { textContent: `epoch ${short(epoch)}: ${text}` }));
   }
   const digits = digitsFor(low, high);
-  add("text", { x: 4, y: TOP + 4 }, short(high, digits));
+  add("text", { x: 4, y: atY(high) + 4 }, short(high, digits));
   add("text", { x: 4, y: HEIGHT - BOTTOM }, low == high ? "" : short(low, digits));
   add("text", { x: LEFT, y: HEIGHT - 7 }, short(left));
   add("text", { x: WIDTH - RIGHT, y: HEIGHT - 7, "text-anchor": "end" }, `epoch ${short(right)}`);
@@ -263,7 +267,7 @@ if (state) {
   if (quiet > state.dataset.patience) {
     const minutes = Math.round(quiet / 60), since = minutes < 120 ? `${minutes} minutes` : `${Math.round(minutes / 60)} hours`;
     state.classList.add("bad");
-    state.textContent = `No sign of life for ${since}: the training has died (${state.textContent}). ${state.dataset.remedy}`;
+    state.textContent = `No sign of life for ${since}: the training has died, or its machine is out of reach. Last seen: ${state.textContent}. ${state.dataset.remedy}`;
   }
   scrollTo(0, kept.get("scroll") ?? 0);
   setInterval(() => {

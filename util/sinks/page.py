@@ -28,19 +28,29 @@ SAMPLE = re.compile(r"sample(\d+)_(.+)")  # the name of a picture of one of the 
 class Page(Sink):
     """Rebuilt from the files on disk, so that it continues that of an earlier run."""
 
-    def __init__(self, folder: str | Path, name: str, width: int, epochs: int = 0):
-        """`epochs` is how many the run will have, if that is known."""
-        self.web, self.name, self.width, self.epochs = Path(folder) / "web", name, width, epochs
+    def __init__(self, folder: str | Path, name: str, width: int, epochs: int = 0, images: int = 0):
+        """`epochs` and `images` are how many the run will have seen in the end, if that is known."""
+        self.web, self.name, self.width, self.epochs, self.in_all = Path(folder) / "web", name, width, epochs, images
+        self.begun: tuple[float, float] | None = None  # moment in seconds, and epochs then, of the first log line
         found = read_json(self.web / PAGE_STATE, checked, "it is written again")
         self.labels: list[str] = found.get("labels", [])
         self.state: dict[str, Any] = found.get("state", {})
         self._built, self._took, self._beaten = 0.0, 0.0, 0.0  # seconds
 
     def scalars(self, at: Progress, values: dict[str, float]) -> None:
-        of_all = f" of {self.epochs}" if self.epochs else ""
-        self.state = {"kind": "running", "text": f"Training: epoch {at.epoch}{of_all}, {at.total_iters} images"}
+        self.state = {"kind": "running", "text": self._progress(at)}
         if time.monotonic() - self._built > max(BEAT, 50 * self._took):  # a long log takes time to read
             self.build()
+
+    def _progress(self, at: Progress) -> str:
+        """How far the training is, and how long it will take."""
+        if not (self.epochs and self.in_all):
+            return f"Training: epoch {at.epoch}, {at.total_iters} images seen"
+        done, now = at.epoch - 1 + at.iters * self.epochs / self.in_all, time.monotonic()
+        moment, before = self.begun = self.begun or (now, done)
+        minutes = (now - moment) / 60 * (self.epochs - done) / (done - before) if done > before else 0
+        left = f", about {minutes / 60:.1f} hours left" if minutes > 90 else f", about {minutes:.0f} minutes left"
+        return f"Training: epoch {at.epoch} of {self.epochs}, {done / self.epochs:.0%}{left if minutes else ''}"
 
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
         self.labels = list(pictures)
@@ -54,7 +64,7 @@ class Page(Sink):
 
     def ended(self, at: Progress, text: str, well: bool) -> None:
         done = at.epoch if at.iters else at.epoch - 1
-        self.state = {"kind": "over" if well else "bad", "text": f"{text} Epoch {done}, {at.total_iters} images."}
+        self.state = {"kind": "over" if well else "bad", "text": f"{text} Epoch {done}, {at.total_iters} images seen."}
         self.build()
 
     def beat(self) -> None:
@@ -77,15 +87,16 @@ class Page(Sink):
         page, curves = HTML(self.web, f"Training of {self.name}"), read_curves(self.web.parent)
         for text, place in read_json(self.web / RESULT_PAGES, links, "test.py writes it again").items():
             page.add_link(text, place)
+        if (self.web.parent / "train_opt.txt").exists():
+            page.add_link("options", self.web.parent / "train_opt.txt")
         self._add_state(page)
         self._add_pictures(page, curves)
         page.add_header("Curves")
         if curves.best is not None:
-            page.add(tags.p(f"The green line marks epoch {curves.best:.3g}, the best by validation (test.py --epoch "
-                            f"best).", cls="faint"))
+            page.add(tags.p(f"The green line marks epoch {curves.best:.3g}, the best checkpoint by validation "
+                            f"(test.py --epoch best).", cls="faint"))
         page.add(tags.label("smoothing ", tags.input_(type="range", cls="smoothing", min=0, max=0.98, step=0.02)))
-        meanings = {name: described(name)[1] if "/" in name else "" for name in curves.series}
-        page.add(tags.div(*(chart(name, {"": points}, curves.best, curves.notes, meanings[name])
+        page.add(tags.div(*(chart(name, {"": points}, curves.best, curves.notes, *told_of(name))
                             for name, points in curves.series.items()), cls="charts"))
         if curves.notes:
             page.add_header("Health")
@@ -110,19 +121,21 @@ class Page(Sink):
         if not every:
             return
         page.add_tools(self.width)
+        page.add(tags.p("real: from the data; fake: translated; rec: translated back; idt: should stay as it is",
+                        cls="faint"))
         scrubber = tags.input_(type="range", cls="scrubber", min=0, max=len(every) - 1, data_all=json.dumps(every),
                                data_notes=json.dumps(curves.notes))
         page.add(tags.div(tags.label("epoch", scrubber, tags.output(cls="epoch")), cls="tools"))
         ordered = dict.fromkeys([*self.labels, *sorted(epochs)])
         constant = sorted(path.stem for path in page.img_dir.glob("sample*.png"))
         for number in sorted({int(SAMPLE.fullmatch(label)[1]) for label in ordered if SAMPLE.fullmatch(label)}):
-            page.add(tags.h2(f"Image {number} at every save"))
+            page.add(tags.h2(f"Image {number} over time"))
             own = [label for label in (*ordered, *constant) if label.startswith(f"sample{number}_")]
             for part in directions(dict.fromkeys(label.removeprefix(f"sample{number}_") for label in own)):
                 self._add_row(page, {f"sample{number}_{label}": head_of(label, part) for label in part}, epochs)
                 for label in filter(is_translation, part):
                     page.add(tags.div(cls="strip", data_of=f"sample{number}_{label}"))
-        page.add_header("The last step")
+        page.add_header("The last step of that epoch")
         for part in directions(label for label in ordered if not SAMPLE.fullmatch(label)):
             self._add_row(page, {label: head_of(label, part) for label in part}, epochs)
 
@@ -148,6 +161,12 @@ class Page(Sink):
         for match in filter(None, (PICTURE.fullmatch(path.name) for path in sorted(folder.iterdir()))):
             saved.setdefault(match[2], []).append(int(match[1]))
         return {label: sorted(epochs) for label, epochs in saved.items()}
+
+
+def told_of(name: str) -> tuple[str, str]:
+    """What a metric means, and where better values are; empty for a loss."""
+    better, meaning = described(name) if "/" in name else ("", "")
+    return meaning, better
 
 
 def is_constant(label: str) -> bool:
