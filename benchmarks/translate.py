@@ -149,8 +149,8 @@ def video(device: str) -> None:
     for kind in ("frames", "300.mp4", "frames", "300.mp4", "3000.mp4"):
         begin = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", PEAK, *command, kind, "--out", f"out_{kind}", "--overwrite",
-                               "--device", device], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
-                              capture_output=True, text=True)
+                               "--device", device], check=True, capture_output=True, text=True, env={
+                                  **os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"})
         took[kind] = min(took.get(kind, (1e9, 0)), (time.perf_counter() - begin, int(done.stdout.split()[-1]) // 1024))
     files, short, long = took["frames"], took["300.mp4"], took["3000.mp4"]
     print(f"video: 300 frames in {short[0]:.1f} s, as files in {files[0]:.1f} s: {files[0] / short[0]:.2f} x the rate; "

@@ -198,6 +198,15 @@ def test_the_page_of_a_comparison(strips, visit):
     assert tab.inner_text("h1") == "two: test, checkpoint latest"
 
 
+@pytest.mark.parametrize("content", ("", "[1", '{"labels": 3}', '{"labels": [], "state": {"kind": 1}}', "[" * 10 ** 5))
+def test_a_damaged_state_of_the_page_is_made_anew(tmp_path, content):
+    (tmp_path / "web").mkdir()
+    for name in ("page.json", "results.json"):
+        (tmp_path / "web" / name).write_text(content)
+    Page(tmp_path, "run", 64).ended(Progress(2, 1, 5), "Finished.", True)
+    assert "Finished. Epoch 2, 5 images seen." in (tmp_path / "web/index.html").read_text()
+
+
 @pytest.mark.parametrize(("low", "high"), [("0.173", "1.2"), ("0.1731", "0.1732"), ("2", "2")])
 def test_the_ends_of_a_curve_are_told_apart(tmp_path, visit, low, high):
     page = HTML(tmp_path, "curve")

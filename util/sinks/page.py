@@ -3,12 +3,14 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from dominate import tags
 
+from util.errors import UsageError
 from util.files import atomic, read_json
 from util.html import HTML, address, chart, directions, head_of, is_translation, picture
 from util.images import save_image
@@ -32,7 +34,7 @@ class Page(Sink):
         """`epochs` and `images` are how many the run will have seen in the end, if that is known."""
         self.web, self.name, self.width, self.epochs, self.in_all = Path(folder) / "web", name, width, epochs, images
         self.begun: tuple[float, float] | None = None  # moment in seconds, and epochs then, of the first log line
-        found = read_json(self.web / PAGE_STATE, checked, "it is written again")
+        found = read_or_empty(self.web / PAGE_STATE, checked)
         self.labels: list[str] = found.get("labels", [])
         self.state: dict[str, Any] = found.get("state", {})
         self._built, self._took, self._beaten = 0.0, 0.0, 0.0  # seconds
@@ -85,7 +87,7 @@ class Page(Sink):
         with atomic(self.web / PAGE_STATE, lasting=False) as file:
             json.dump({"labels": self.labels, "state": self.state}, file)
         page, curves = HTML(self.web, f"Training of {self.name}"), read_curves(self.web.parent)
-        for text, place in read_json(self.web / RESULT_PAGES, links, "test.py writes it again").items():
+        for text, place in read_or_empty(self.web / RESULT_PAGES, links).items():
             page.add_link(text, place)
         if (self.web.parent / "train_opt.txt").exists():
             page.add_link("options", self.web.parent / "train_opt.txt")
@@ -175,6 +177,14 @@ def is_constant(label: str) -> bool:
     return bool(match and match[2].startswith("real"))
 
 
+def read_or_empty(path: Path, parse: Callable[[Any], dict]) -> dict[str, Any]:
+    """A file of this page; empty if it is missing or damaged, as nothing is lost with it."""
+    try:
+        return read_json(path, parse, "")
+    except UsageError:
+        return {}
+
+
 def checked(content: dict) -> dict[str, Any]:
     """What a page has written about itself."""
     state = {key: str(content["state"][key]) for key in ("kind", "text") if content["state"]}
@@ -189,7 +199,7 @@ def links(content: dict) -> dict[str, str]:
 def add_result_page(folder: Path, text: str, page: Path, width: int, name: str) -> None:
     """Link a page of results from the training page of a run, if it has one."""
     if (folder / "web" / "index.html").exists():
-        found = read_json(folder / "web" / RESULT_PAGES, links, "test.py writes it again")
+        found = read_or_empty(folder / "web" / RESULT_PAGES, links)
         with atomic(folder / "web" / RESULT_PAGES) as file:
             json.dump({**found, text: str(page.resolve())}, file, indent=1)
         Page(folder, name, width).build()
