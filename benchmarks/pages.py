@@ -81,7 +81,7 @@ def main() -> None:
         print(f"{memory():.0f} MiB once loaded")
         start = time.perf_counter()
         tab.click("th[data-better=low] button")
-        tab.wait_for_function("document.querySelector('th[aria-sort]')")
+        tab.wait_for_function("document.querySelector('th[data-sorted]')")
         tab.evaluate("new Promise(requestAnimationFrame)")
         print(f"sorted in {time.perf_counter() - start:.2f} s")
         for i in range(40):
