@@ -266,6 +266,7 @@ def test_the_command_of_the_package(tmp_path, monkeypatch):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(monkeypatch):
     cells = json.loads((ROOT / "docs/using.ipynb").read_text())["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
