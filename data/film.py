@@ -13,6 +13,9 @@ from util.errors import UsageError, one_line
 from util.frames import ANIMATIONS, Frame, is_video_file
 from util.images import open_picture
 
+# Kinds of files that are opened; playlists, for example, would lead to other files and servers.
+SAFE = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts", "protocol_whitelist": "file"}
+MOST = 2 ** 28  # pixels of a frame
 HAS_VIDEO = importlib.util.find_spec("av") is not None
 TURN = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
@@ -72,22 +75,26 @@ def read_frame(frame: Frame) -> Image.Image:
     raise ValueError(f"has no frame {frame.number}")
 
 
-@contextmanager
-def opened(path: str) -> Iterator[tuple[Any, Any]]:
-    """A video as PyAV's container and its stream of pictures.
-
-    Raises UsageError without the extra, ValueError for a file without pictures.
-    """
+def open_container(path: str) -> Any:
+    """A video file as PyAV opens it; raises UsageError without the extra."""
     if not HAS_VIDEO:
         raise UsageError(f'{path} is a video, which needs an extra: pip install -e ".[video]"')
     import av
 
-    with av.open(path, metadata_errors="replace") as container:
+    return av.open(path, metadata_errors="replace", options=SAFE)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[tuple[Any, Any]]:
+    """A video as PyAV's container and its stream of pictures; raises ValueError for a file without pictures."""
+    with open_container(path) as container:
         if not container.streams.video:
             raise ValueError("has no pictures")
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise ValueError("is in a format that can't be decoded here")
+        if stream.width * stream.height > MOST:
+            raise ValueError(f"has pictures of {stream.width}x{stream.height}, which is too large")
         stream.thread_type = "AUTO"
         yield container, stream
 

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from data.film import frame_numbers, is_animation, length_of, opened, upright, why_unreadable
+from data.film import frame_numbers, is_animation, length_of, open_container, opened, upright, why_unreadable
 from data.loading.loader import MANY_POSITIONS
 from image_translation import animations
 from image_translation.images import to_pillow
@@ -87,6 +87,8 @@ def translate_film(translator: Translator, source: str, target: Path) -> str:
     if target.suffix.lower() not in (known := {*CONTAINERS, *animations.FORMATS}):
         raise ImageError(str(target), f"is no name of a video; endings known: {', '.join(sorted(known))}")
     reader = Reader(source)
+    if reader.facts.positions > translator.opt.max_megapixels * 1e6:
+        raise ImageError(source, f"has larger pictures than --max_megapixels {translator.opt.max_megapixels:g}")
     with reader, atomic(target, "wb", lasting=False) as file, ExitStack() as stack, Bar(
             total=reader.facts.frames or None, unit="frame", desc=Path(source).name, disable=None) as bar:
         writer: Any = None
@@ -270,7 +272,7 @@ class Sound:
     def __init__(self, path: str, container: Any, problems: list[str]):
         import av
 
-        self.output, self.source = container, av.open(path, metadata_errors="replace")
+        self.output, self.source = container, open_container(path)
         self.copies = {}
         for track in self.source.streams.audio:
             try:

@@ -285,6 +285,23 @@ def test_sound_that_can_not_be_copied_is_left_out_and_said(capsys):
     assert len(read_video("out/a.webm")[0]) == 4
 
 
+@pytest.mark.parametrize("content", (
+    "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n#EXTINF:9.0,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "ffconcat version 1.0\nfile secret.mp4\n"))
+def test_a_file_that_leads_to_others_is_not_followed(capsys, content):
+    write_video("in/secret.mp4", count=3, sound=False)
+    Path("in/list.mp4").write_text(content)
+    assert translate("in/list.mp4", "--out", "out") == 1
+    assert "skipped in/list.mp4: can't be read" in capsys.readouterr().err
+    assert timestamps("in/list.mp4") == []
+
+
+def test_pictures_that_are_too_large(capsys):
+    source = write_video("a.mp4", count=2, size=(1200, 900), sound=False)
+    assert translate(source, "--out", "out", "--max_megapixels", 1) == 1
+    assert "skipped a.mp4: has larger pictures than --max_megapixels 1" in capsys.readouterr().err
+
+
 def test_a_codec_that_is_missing(monkeypatch, capsys):
     source = write_video("a.mp4", count=4)
     monkeypatch.setattr(av, "codecs_available", set())
