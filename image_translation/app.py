@@ -2,6 +2,8 @@
 
 import importlib.util
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 from argparse import ArgumentTypeError, Namespace
@@ -269,6 +271,7 @@ def main(argv: Sequence[str]) -> int:
     if importlib.util.find_spec("gradio") is None:
         raise UsageError('the app needs an extra: pip install -e ".[app]"')
     app = App(opt)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the folder is removed
     try:
         tell(f"{', '.join(app.choices)}: {serve(app)} (press Ctrl-C to stop)")
         threading.Event().wait()
@@ -276,6 +279,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--host {opt.host} --port {opt.port}: {one_line(error)}") from error
     finally:
         shutil.rmtree(app.folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
