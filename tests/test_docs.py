@@ -31,6 +31,7 @@ def test_the_classic_model_of_the_page_trains_and_translates(strips):
     assert run_test("--dataroot", f"{strips}/test") == 0
 
 
+@pytest.mark.slow
 def test_the_sweep_of_the_page_trains_twice(tmp_path, monkeypatch):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     text = next(block for block in code("model_plugin.md") if "import train" in block)
