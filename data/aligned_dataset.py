@@ -1,5 +1,6 @@
 """Pairs: strips {A|B} in `train/`, or two folders `trainA` + `trainB` or `A/train` + `B/train`, by file stem."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from data.base_dataset import BaseDataset
 from util.errors import ImageError, UsageError
-from util.frames import stem_of
+from util.frames import file_of, is_video_file, stem_of
 
 
 class AlignedDataset(BaseDataset):
@@ -63,10 +64,26 @@ def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: li
     alone = [f"{folder}/{stem}" for folder, these, others in ((folder_A, by_stem_A, by_stem_B),
                                                               (folder_B, by_stem_B, by_stem_A))
              for stem in these if stem not in others]
+    if apart := unequal_films(paths_A, paths_B):
+        raise UsageError(f"videos are no pairs: {'; '.join(apart[:3])}; cut them to the same frames")
     if alone:
         raise UsageError(f"{len(alone)} images have no partner of the same name in the other folder: "
                          f"{', '.join(alone[:5])}{', ...' if len(alone) > 5 else ''}")
     return [(path, by_stem_B[stem]) for stem, path in by_stem_A.items()]
+
+
+def unequal_films(paths_A: list[str], paths_B: list[str]) -> list[str]:
+    """What is wrong with videos of one stem that have different numbers of frames, of which one may be unreadable."""
+    counts = [Counter(map(file_of, paths)) for paths in (paths_A, paths_B)]
+    stems = [{Path(file).stem: file for file in files} for files in counts]
+    found = []
+    for stem in stems[0].keys() & stems[1].keys():
+        files = [of[stem] for of in stems]
+        frames = [counts[i][file] if file not in (paths_A, paths_B)[i] else 0 for i, file in enumerate(files)]
+        if frames[0] != frames[1] and any(map(is_video_file, files)):
+            found.append(" and ".join(f"{file} {f'has {count} frames' if count else 'has none that can be read'}"
+                                      for file, count in zip(files, frames, strict=True)))
+    return sorted(found)
 
 
 def by_stem(folder: str | Path, paths: list[str]) -> dict[str, str]:

@@ -240,6 +240,7 @@ def split(paths: list[str], folder: str | Path, share: float, held_out: bool) ->
     order = sorted(paths, key=lambda path: derive(Path(path).relative_to(folder).with_suffix("")))
     cut = max(1, round(share * len(paths)))
     if cut >= len(paths):
-        raise UsageError(f"--val_split {share} of the {len(paths)} images in {folder} leaves none to train on")
+        raise UsageError(f"--val_split {share} of the {len(paths)} images in {folder}, where a video counts as one, "
+                         f"leaves none to train on; use a folder of its own for the validation")
     part = set(order[:cut]) if held_out else set(order[cut:])
     return [path for path in paths if path in part]

@@ -38,7 +38,8 @@ def with_frames(paths: Iterable[str], step: int) -> Iterator[str]:
     for path in paths:
         frames: list[str] = []
         if is_video_file(path):
-            frames = [str(Frame(path, number, time)) for number, time in enumerate(timestamps(path))]
+            timed = not path.lower().endswith(".avi")  # whose time stamps may be in the order of decoding
+            frames = [str(Frame(path, i, time if timed else None)) for i, time in enumerate(timestamps(path))]
         elif path.lower().endswith(ANIMATIONS) and is_animation(path):
             with open_picture(path) as image:
                 frames = [str(Frame(path, number)) for number in frame_numbers(image)]
@@ -63,14 +64,15 @@ def timestamps(path: str) -> list[int]:
 
 def read_frame(frame: Frame) -> Image.Image:
     """An RGB image, or a grey one of a grey animation; raises what the decoder raises."""
-    if frame.time is None:
+    if not is_video_file(frame.file):
         with open_picture(frame.file) as image:
             image.seek(frame.number)
             return image.convert("L" if image.mode == "L" else "RGB")
     with opened(frame.file) as (container, stream):
-        container.seek(frame.time, stream=stream)
-        for found in container.decode(stream):
-            if found.pts is not None and found.pts >= frame.time:
+        if frame.time is not None:
+            container.seek(frame.time, stream=stream)
+        for number, found in enumerate(container.decode(stream)):
+            if number == frame.number if frame.time is None else (found.pts or 0) >= frame.time:
                 return upright(found)
     raise ValueError(f"has no frame {frame.number}")
 

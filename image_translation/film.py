@@ -30,6 +30,7 @@ CONTAINERS = {
     ".mov": ("mov", ("libx264", "mpeg4")), ".mkv": ("matroska", ("libx264", "mpeg4")),
     ".webm": ("webm", ("libvpx-vp9", "libvpx")),
 }
+FORMATS = {*CONTAINERS, *animations.FORMATS}
 QUALITY = {"libx264": {"crf": "18", "preset": "veryfast"}, "mpeg4": {"qscale": "3"},
            "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1"},
            "libvpx": {"crf": "10", "b": "8M", "deadline": "realtime", "cpu-used": "8"}}
@@ -64,11 +65,10 @@ def is_film(path: str) -> bool:
 
 def suffix_for_film(original: str, wanted: str | None) -> str:
     """The ending of a film's translation: `wanted` if films of that format are written, else its own, or .mp4."""
-    known = {*CONTAINERS, *animations.FORMATS}
-    if wanted in known:
+    if wanted in FORMATS:
         return str(wanted)
     own = Path(original).suffix
-    if own.lower() not in known:
+    if own.lower() not in FORMATS:
         notice(f"format {own}", f"{original}: {own[1:]} is not written; translations of such videos are mp4")
         return ".mp4"
     return own
@@ -84,8 +84,8 @@ def translate_film(translator: Translator, source: str, target: Path) -> str:
     if depth != "uint8" or translator.channels not in (1, 3):
         raise ImageError(source, f"a film holds 8-bit grey or colour pictures, not {translator.channels} channels of "
                                  f"{depth}")
-    if target.suffix.lower() not in (known := {*CONTAINERS, *animations.FORMATS}):
-        raise ImageError(str(target), f"is no name of a video; endings known: {', '.join(sorted(known))}")
+    if target.suffix.lower() not in FORMATS:
+        raise ImageError(str(target), f"is no name of a video; endings known: {', '.join(sorted(FORMATS))}")
     reader = Reader(source)
     if reader.facts.positions > translator.opt.max_megapixels * 1e6:
         raise ImageError(source, f"has larger pictures than --max_megapixels {translator.opt.max_megapixels:g}")
@@ -129,23 +129,18 @@ def write_all(writer: Any, moments: list[Moment], pictures: list[Image.Image]) -
         writer.add(picture, moment.start, moment.duration)
 
 
-class Reader:
-    """The frames of a film; `problem` says afterwards why they are fewer than there should be. A context manager."""
+class Reader(ExitStack):
+    """The frames of a film; `problem` says afterwards why they are fewer than there should be."""
 
     def __init__(self, path: str):
-        self.problem, self.stack = "", ExitStack()
+        super().__init__()
+        self.problem = ""
         try:
             self.facts, self._read = (self._video if is_video_file(path) else self._animation)(path)
         except UsageError:
             raise
         except Exception as error:  # of a decoder
             raise ImageError(path, f"can't be read: {why_unreadable(error)}") from error
-
-    def __enter__(self) -> "Reader":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stack.close()
 
     def moments(self) -> Iterator[Moment]:
         """The frames in order, up to the first that can't be read."""
@@ -165,7 +160,7 @@ class Reader:
             self.problem = f"is truncated: {lengths[0]} of {lengths[1]} seconds are there"
 
     def _animation(self, path: str) -> tuple[Facts, Callable[[], Iterator[Moment]]]:
-        image: Any = self.stack.enter_context(open_picture(path))
+        image: Any = self.enter_context(open_picture(path))
 
         def read() -> Iterator[Moment]:
             start = Fraction(0)
@@ -179,7 +174,7 @@ class Reader:
         return Facts(path, image.width * image.height, image.n_frames, loop=image.info.get("loop")), read
 
     def _video(self, path: str) -> tuple[Facts, Callable[[], Iterator[Moment]]]:
-        container, stream = self.stack.enter_context(opened(path))
+        container, stream = self.enter_context(opened(path))
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         seconds = (stream.duration * stream.time_base if stream.duration
                    else length_of(stream.metadata.get("DURATION", "")))
@@ -187,10 +182,14 @@ class Reader:
         facts = Facts(path, positions, frames, seconds, 0, rate, stream.time_base, stream)
 
         def read() -> Iterator[Moment]:
+            last = None
             for frame in container.decode(stream):
-                if frame.pts is not None:
-                    start, shown = frame.pts * frame.time_base, (frame.duration or 0) * frame.time_base
-                    yield Moment(upright(frame), start, shown or 1 / rate)
+                shown = (frame.duration or 0) * frame.time_base or 1 / rate
+                start = (frame.pts or 0) * frame.time_base
+                if last is not None and (container.format.name == "avi" or start <= last):
+                    start = last + 1 / rate  # there are no times, or they are in another order
+                yield Moment(upright(frame), start, shown)
+                last = start
 
         return facts, read
 

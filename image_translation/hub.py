@@ -87,7 +87,7 @@ def read_config(folder: Path, revealed: dict[str, Any]) -> list[str]:
             raise ValueError(f"its '{wrong[0]}' is no {OPTIONS[wrong[0]][0].__name__}")
         if found["netG"] not in GENERATORS or found["norm"] not in NORMS:
             raise ValueError(f"--netG {found['netG']} --norm {found['norm']} is not known here")
-        for name in {"ngf", "input_nc", "output_nc", "norm"} & revealed.keys():  # before memory is taken
+        for name in found.keys() & revealed.keys():  # before memory is taken
             if found[name] != revealed[name]:
                 raise ValueError(f"it says {name} {found[name]}, and the weights {revealed[name]}")
         return found
@@ -101,10 +101,13 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a .safetensors file; raises UsageError for a damaged one."""
     library = _safetensors()
     try:
-        return {name: value.float() if value.is_floating_point() else value
-                for name, value in library.load_file(path).items()}
+        found = library.load_file(path)
     except Exception as error:  # of a file that is damaged in any way
         raise UsageError(f"{path} can't be read: {one_line(error)}") from error
+    for name, value in found.items():
+        if not value.is_floating_point() and not name.endswith("num_batches_tracked"):
+            raise UsageError(f"{path} can't be read: its {name} holds {value.dtype}, where weights are fractions")
+    return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
 
 
 @contextmanager

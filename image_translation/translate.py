@@ -13,8 +13,8 @@ from typing import Any
 
 from data.image_folder import contents, is_image_file, list_images
 from data.loading.loader import grouped
-from image_translation.files import places, suffix_for, write
-from image_translation.film import is_film, suffix_for_film, translate_film
+from image_translation.files import ANY, HOLDS, places, suffix_for, write
+from image_translation.film import FORMATS, is_film, suffix_for_film, translate_film
 from image_translation.images import Item, Translation
 from image_translation.runs import add_options
 from image_translation.translator import LESS_MEMORY, Translator, from_options
@@ -58,14 +58,14 @@ def main(argv: Sequence[str]) -> int:
         translator = from_options(opt, size=opt.size, tile=opt.tile, batch_size=opt.batch_size)
         films = {original for original, _ in originals if is_film(original)}
         jobs, since = plan(opt, translator, originals, films, out)
-        page = {original: target for original, target in jobs.items() if original in films}
+        every = {original: target for original, target in jobs.items() if original in films}
         finished = {} if opt.overwrite else {original: target for original, target in jobs.items()
                                              if is_done(original, target, since)}
         jobs = {original: target for original, target in jobs.items() if original not in finished}
         errors = translate(translator, {original: jobs[original] for original in jobs if original not in films})
         incomplete = translate_films(translator, {original: jobs[original] for original in jobs if original in films},
                                      errors)
-    if page:
+    if page := {original: target for original, target in every.items() if target.exists()}:
         write_page(out, page, f"Translations by {opt.run}")
     for error in (*errors, *incomplete):
         say(f"{'incomplete' if error in incomplete else 'skipped'} {error}")
@@ -106,11 +106,14 @@ def plan(opt: Namespace, translator: Translator, originals: list[tuple[str, str]
     Raises UsageError if a file that it has not written would be overwritten.
     """
     depth = values_of(translator.opt, translator.target_domain).depth
-    to = f".{opt.to.lstrip('.')}" if opt.to else None
+    to = f".{opt.to.removeprefix('.').lower()}" if opt.to else None
+    if to and to not in (known := {*FORMATS, *HOLDS, *ANY}):
+        raise UsageError(f"--to {opt.to} is not written; known: {', '.join(sorted(known))}")
+    only_films = films and to not in (*HOLDS, *ANY)  # images keep theirs beside videos that become webm
     named = []
     for original, below in originals:
-        suffix = (suffix_for_film(original, to) if original in films
-                  else suffix_for(Path(original).suffix, to, depth, translator.channels))
+        suffix = (suffix_for_film(original, to) if original in films else
+                  suffix_for(Path(original).suffix, None if only_films else to, depth, translator.channels))
         named.append((original, str(Path(below).with_suffix(suffix))))
     jobs = places(named, out)
     sources = {Path(original).resolve() for original in jobs}
@@ -199,9 +202,8 @@ def write_page(out: Path, films: dict[str, Path], title: str) -> None:
     page = HTML(out, title, images=False)
     page.add_tools(480, compare=False)
     for original, target in films.items():
-        if target.exists():
-            page.add_header(str(target.relative_to(out)))
-            page.add(film({"original": original, "translation": target}, out))
+        page.add_header(str(target.relative_to(out)))
+        page.add(film({"original": original, "translation": target}, out))
     page.save()
 
 

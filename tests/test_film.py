@@ -268,6 +268,44 @@ def test_a_variable_frame_rate_is_not_truncated(capsys):
     assert not capsys.readouterr().err
 
 
+def test_an_avi_whose_time_stamps_are_in_the_order_of_decoding():
+    with av.open("in.avi", "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(0, 240, 20):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), "rgb24")))
+        container.mux(stream.encode())
+    levels = [np.asarray(read_frame(frame_of(name))).mean() for name in with_frames(["in.avi"], 1)]
+    assert levels == pytest.approx(range(0, 240, 20), abs=2)
+    assert translate("in.avi", "--out", "out") == 0
+    frames, times, _ = read_video("out/in.mp4")
+    assert [frame.mean() for frame in frames] == pytest.approx([255 - level for level in levels], abs=4)
+    assert [moment - times[0] for moment in times] == pytest.approx([i / 25 for i in range(12)], abs=1e-3)
+
+
+def test_a_format_for_photographs_and_videos(capsys):
+    write_video("in/a.mp4", count=3, sound=False)
+    write("in/b.png", picture())
+    for to, names in (("WEBM", {"a.webm", "b.png"}), ("jpg", {"a.mp4", "b.jpg"}), (".webp", {"a.webp", "b.webp"})):
+        assert translate("in", "--out", f"out{to}", "--to", to) == 0
+        assert {path.name for path in Path(f"out{to}").iterdir()} - {".image-translation.json", "index.html"} == names
+    for wrong in ("exe", "../../x"):
+        with pytest.raises(UsageError, match=rf"--to {wrong} is not written; known: .*\.mp4.*\.png"):
+            translate("in", "--out", "out", "--to", wrong)
+    Path("torn.mp4").write_text("torn")
+    assert translate("torn.mp4", "--out", "none") == 1 and not Path("none/index.html").exists()
+
+
+def test_videos_that_are_no_pairs():
+    write_video("pairs/trainA/a.mp4", count=6, sound=False)
+    write_video("pairs/trainB/a.mp4", count=4, sound=False)
+    with pytest.raises(UsageError, match="pairs/trainA/a.mp4 has 6 frames and pairs/trainB/a.mp4 has 4 frames; cut"):
+        run_train("--model", "pix2pix", "--dataroot", "pairs")
+    Path("pairs/trainB/a.mp4").write_text("torn")
+    with pytest.raises(UsageError, match="has 6 frames and pairs/trainB/a.mp4 has none that can be read"):
+        run_train("--model", "pix2pix", "--dataroot", "pairs")
+
+
 def test_the_picture_for_programs_without_animations_is_no_frame():
     first, *rest = [Image.fromarray(array) for array in pictures(5)]
     first.save("a.apng", format="PNG", save_all=True, append_images=rest, default_image=True, duration=80)

@@ -191,6 +191,7 @@ def test_without_a_network(folder, monkeypatch, tmp_path):
     ({"options": {"netG": "--plugin_dir=."}}, "not known here"),
     ({"options": {"norm": "my_lab.norms:Norm"}}, "not known here"),
     ({"options": {"ngf": "4; import os"}}, "its 'ngf' is no int"),
+    ({"options": {"netG": "resnet_900000000blocks"}}, "it says netG resnet_900000000blocks, and the weights unet_64"),
     ({"options": {"direction": "AtoB --plugin_dir ."}}, "Unknown value for --direction"),
     ({"options": {"ngf": 10 ** 9}}, "it says ngf 1000000000, and the weights 2"),
     ({"options": {"direction": "\x1b[31mred"}}, r"'\\x1b\[31mred'"),
@@ -213,6 +214,16 @@ def test_weights_that_are_damaged(folder):
         (folder / "model.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=r"model.safetensors can't be read|do not fit"):
             load("model", device="cpu")
+
+
+def test_weights_are_fractions(folder):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file("model/model.safetensors")
+    name = next(name for name in state if name.endswith("weight"))
+    save_file(state | {name: (state[name] * 100).int()}, "model/model.safetensors")
+    with pytest.raises(ValueError, match=f"its {name} holds torch.int32"):
+        load("model", device="cpu")
 
 
 def test_what_can_not_be_exported_or_uploaded(folder, capsys):

@@ -175,6 +175,18 @@ def test_two_directions_are_two_tables(domains, visit):
     seen(tab, 3 * 3 + 2 * 3)
 
 
+def test_results_without_scores_are_side_by_side(strips, visit):
+    Path(strips, "test", "0.png").rename(Path(strips, "test", f"{'L' * 200}.png"))
+    run_train("--model", "pix2pix", "--dataroot", strips, "--display_samples", 1)
+    run_test("--dataroot", f"{strips}/test")
+    tab = visit(RESULTS)
+    tops = "images => images.map(image => image.getBoundingClientRect().y)"
+    one, other = tab.locator("tbody tr").first.locator("img").evaluate_all(tops)
+    assert one == other
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1400
+    assert visit(WEB).inner_text("output.epoch") == "epoch 1"  # the only one
+
+
 def test_a_small_screen_and_a_dark_one(strips, visit):
     run_train("--model", "pix2pix", "--dataroot", strips)
     run_test("--dataroot", f"{strips}/test")

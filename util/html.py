@@ -134,7 +134,8 @@ class Row(NamedTuple):
 
 def picture_table(columns: Sequence[Column], scores: Sequence[Score], rows: Iterable[Row]) -> tags.table:
     """A row of pictures and scores for each image; a head sorts by its scores."""
-    table = tags.table(cls="pictures", style=f"--shown: {len(columns)}; --scored: {len(scores)}")
+    grid = f"10em repeat({len(columns)}, calc(var(--column) + 8px)) {f'repeat({len(scores)}, 6em)' if scores else ''}"
+    table = tags.table(cls="pictures", style=f"--shown: {len(columns)}; --scored: {len(scores)}; --grid: {grid}")
     head = tags.tr(tags.th(tags.button("image"), data_better="name"),
                    *(tags.th(column.head, tags.small(column.files)) for column in columns))
     for score in scores:

@@ -55,6 +55,7 @@ class Page(Sink):
         return f"Training: epoch {at.epoch} of {self.epochs}, {done / self.epochs:.0%}{left if minutes else ''}"
 
     def images(self, at: Progress, pictures: dict[str, np.ndarray]) -> None:
+        pictures = {label.replace("/", "_"): array for label, array in pictures.items()}  # as names of files
         self.labels = list(pictures)
         for label, array in pictures.items():
             save_image(array, self.web / "images" / (f"{label}.png" if is_constant(label) else
@@ -125,8 +126,8 @@ class Page(Sink):
         page.add_tools(self.width)
         page.add(tags.p("real: from the data; fake: translated; rec: translated back; idt: should stay as it is",
                         cls="faint"))
-        scrubber = tags.input_(type="range", cls="scrubber", min=0, max=len(every) - 1, data_all=json.dumps(every),
-                               data_notes=json.dumps(curves.notes))
+        scrubber = tags.input_(type="range", cls="scrubber", min="0", max=str(len(every) - 1),
+                               data_all=json.dumps(every), data_notes=json.dumps(curves.notes))
         page.add(tags.div(tags.label("epoch", scrubber, tags.output(cls="epoch")), cls="tools"))
         ordered = dict.fromkeys([*self.labels, *sorted(epochs)])
         constant = sorted(path.stem for path in page.img_dir.glob("sample*.png"))
