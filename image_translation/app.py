@@ -16,7 +16,7 @@ from typing import Any
 from data.image_folder import is_image_file
 from image_translation import files
 from image_translation.film import is_film, suffix_for_film, translate_film
-from image_translation.runs import FLAGS, RUN, VALUES, find_run
+from image_translation.runs import FLAGS, RUN, VALUES, add_passed_on, find_run
 from image_translation.translator import Translator
 from models.engine.validation import values_of
 from util.cli import OneLineParser, run
@@ -41,12 +41,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     add("--port", type=natural, default=7860, help="port to listen on; 0 picks a free one")
     add("--queue", type=positive, default=16, help="requests that may wait; more are refused")
     add("--max_megabytes", type=positive, default=64, help="largest file that may be uploaded")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--verbose", action="store_true", help="show tracebacks")
-    for name in VALUES:
-        add(f"--{name}", default=None, help="as for test.py")
-    for name in FLAGS:
-        add(f"--{name}", action="store_true", help="as for test.py")
+    add_passed_on(parser)
     return parser.parse_args(argv)
 
 

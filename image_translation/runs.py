@@ -25,6 +25,12 @@ def add_options(parser: ArgumentParser) -> None:
     add("--direction", choices=("AtoB", "BtoA"), default=None, help="which generator of a cycle")
     add("--epoch", default=None, help="which checkpoint: latest, best or an epoch")
     add("--ema", action="store_true", help="the moving average of the weights")
+    add_passed_on(parser)
+
+
+def add_passed_on(parser: ArgumentParser) -> None:
+    """Add the options that every command passes on to the parser of test.py."""
+    add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--verbose", action="store_true", help="show tracebacks")
     for name in VALUES:
