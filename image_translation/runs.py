@@ -6,6 +6,8 @@ from pathlib import Path
 
 from image_translation import hub
 from networks.architecture import describe
+from options.parser import Parser
+from options.test_options import TestOptions
 from util import checkpoint
 from util.errors import UsageError, did_you_mean
 from util.notices import notice
@@ -33,10 +35,13 @@ def add_passed_on(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--verbose", action="store_true", help="show tracebacks")
+    known = Parser([])
+    TestOptions().initialize(known)
+    helps = {action.dest: action.help for action in known._actions}
     for name in VALUES:
-        add(f"--{name}", default=None, help="as for test.py")
+        add(f"--{name}", default=None, help=helps[name])
     for name in FLAGS:
-        add(f"--{name}", action="store_true", help="as for test.py")
+        add(f"--{name}", action="store_true", help=helps[name])
 
 
 def find_run(run: str, checkpoints_dir: str = "./checkpoints") -> tuple[list[str], Path | None]:
