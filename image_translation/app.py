@@ -1,6 +1,7 @@
 """Translate in a browser: image-translation app RUN [RUN ...]."""
 
 import importlib.util
+import os
 import shutil
 import signal
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from data.image_folder import is_image_file
-from image_translation import files
+from image_translation.files import suffix_for
 from image_translation.film import is_film, suffix_for_film, translate_film
-from image_translation.runs import FLAGS, RUN, VALUES, add_passed_on, find_run
+from image_translation.runs import FLAGS, RUN, VALUES, add_passed_on
+from image_translation.translate import save
 from image_translation.translator import Translator
 from models.engine.validation import values_of
 from util.cli import OneLineParser, run
@@ -48,13 +50,10 @@ def parse(argv: Sequence[str]) -> Namespace:
 class Choices:
     """What a run offers: its checkpoints and directions."""
 
-    def __init__(self, opt: Namespace, name: str):
-        """Raises UsageError if there is no such run."""
-        self.opt, self.name = opt, name
-        first = Translator(name, **settings(opt))
-        self.directions, self.checkpoints = [first.opt.direction], ["as named"]
-        argv, weights = find_run(name, opt.checkpoints_dir or "./checkpoints")
-        if weights is None and "--epoch" not in argv and "--load_iter" not in argv:
+    def __init__(self, name: str, first: Translator):
+        """`first` is the run as it is loaded if nothing is chosen."""
+        self.name, self.directions, self.checkpoints = name, [first.opt.direction], ["as named"]
+        if first.weights is None and not name.endswith(".pth"):  # not one file
             folder = Path(first.model.save_dir)
             generator = f"G{getattr(first.opt, 'model_suffix', '')}"
             self.checkpoints = tags_of(folder, generator) or self.checkpoints
@@ -80,9 +79,14 @@ class App:
     """Translators for what is chosen in the browser; one request is served at a time."""
 
     def __init__(self, opt: Namespace):
+        """Raises UsageError if there is no such run."""
         self.opt = opt
-        self.choices = {name: Choices(opt, name) for name in dict.fromkeys(opt.runs)}
+        self.choices: dict[str, Choices] = {}
         self.loaded: dict[tuple, Translator] = {}
+        for name in dict.fromkeys(opt.runs):
+            first = Translator(name, **settings(opt))
+            self.choices[name] = own = Choices(name, first)
+            self._keep((name, own.checkpoints[0], own.directions[0], next(iter(SIZES)), "auto"), first)
         self.lock = threading.Lock()
         self.folder = Path(tempfile.mkdtemp(prefix="image-translation-"))
 
@@ -103,10 +107,14 @@ class App:
             if len(choice.directions) > 1:
                 more["direction"] = direction
             self.loaded[key] = Translator(name, size=SIZES[size], tile=side, **more, **settings(self.opt))
-        self.loaded[key] = self.loaded.pop(key)  # the newest is the last
+        return self._keep(key, self.loaded.pop(key))
+
+    def _keep(self, key: tuple, translator: Translator) -> Translator:
+        """Keep a translator as the newest, and only the last few."""
+        self.loaded[key] = translator
         for old in list(self.loaded)[:-LOADED]:
             del self.loaded[old]
-        return self.loaded[key]
+        return translator
 
     def one(self, file: str, *chosen: str) -> tuple[tuple[str, str], str]:
         """((picture before, picture after), file of the translation)."""
@@ -122,7 +130,8 @@ class App:
 
     def many(self, uploaded: Sequence[str], progress: Callable, *chosen: str) -> tuple[list[str], str, str]:
         """(translations to show, a zip of all, what was left out) of images and videos; a folder keeps its names."""
-        images = [file for file in uploaded or [] if is_image_file(file) or is_film(file)]
+        films = set(filter(is_film, uploaded))
+        images = [file for file in uploaded if file in films or is_image_file(file)]
         if not images:
             raise UsageError("there is no image or video yet; add some first")
         folder, shown = self._new_folder(), []
@@ -132,7 +141,7 @@ class App:
             for i, file in enumerate(images):
                 progress(i / len(images), desc=Path(file).name)
                 try:
-                    if is_film(file):
+                    if file in films:
                         target = free(folder / Path(file).with_suffix(suffix_for_film(file, None)).name)
                         if problem := translate_film(translator, file, target):
                             problems.append(f"{target.name}: {problem}")
@@ -150,10 +159,9 @@ class App:
         item = translator.dataset.prepare(file)
         made, = translator.translate([item])
         depth = values_of(translator.opt, translator.target_domain).depth
-        suffix = files.suffix_for(Path(file).suffix, None, depth, translator.channels)
+        suffix = suffix_for(Path(file).suffix, None, depth, translator.channels)
         target = free(folder / Path(file).with_suffix(suffix).name)
-        nodata = made.holes[1] if made.holes else None
-        files.write(made.to_array(), file, target, nodata, translator.opt.keep_profile)
+        save(made, item, target, translator.opt.keep_profile)
         return item, made, target
 
     def _new_folder(self) -> Path:
@@ -249,7 +257,8 @@ def add_many(app: App, chosen: list[Any]) -> None:
 
 def serve(app: App) -> str:
     """Serve the page in threads; returns its address."""
-    import gradio
+    os.environ["GRADIO_TEMP_DIR"] = str(app.folder / "gradio")  # else it shares files with every app of this machine
+    import gradio  # which reads that
 
     opt = app.opt
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none from the network

@@ -96,7 +96,7 @@ def translate_film(translator: Translator, source: str, target: Path) -> str:
         pending: deque[Future[None]] = deque()
         size = max(1, min(translator.opt.batch_size, MANY_POSITIONS // reader.facts.positions))
         for moments in in_groups(reader.moments(), size, reading):
-            items = [translator.dataset.prepare(moment.picture) for moment in moments]
+            items = [translator.dataset.prepare(moment.picture, source) for moment in moments]  # one seed of dropout
             pictures = [to_pillow(made.to_array()) for made in translator.translate(items)]
             if writer is None:
                 writer = stack.enter_context(opened_writer(file, target, reader.facts, pictures[0].size, problems))
@@ -150,7 +150,6 @@ class Reader(ExitStack):
                 size, first = size or moment.picture.size, first if read else moment.start
                 if moment.picture.size != size:
                     raise ValueError(f"the next ones have another size, {'x'.join(map(str, moment.picture.size))}")
-                moment.picture.filename = self.facts.path  # type: ignore[attr-defined]  # seeds the dropout
                 yield moment
                 longest, end, read = max(longest, moment.start - end), moment.start + moment.duration, read + 1
         except Exception as error:

@@ -75,10 +75,13 @@ class Images(BaseDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         raise IndexError(index)
 
-    def prepare(self, image: Any) -> Item:
-        """Read, resize and scale an image as test.py does; raises ImageError."""
+    def prepare(self, image: Any, name: str = "") -> Item:
+        """Read, resize and scale an image as test.py does; raises ImageError.
+
+        `name` is the file that it belongs to, unless the image says so itself.
+        """
         source = self.source
-        name, kind, unit = str(getattr(image, "filename", "") or ""), "picture", False
+        name, kind, unit = name or str(getattr(image, "filename", "") or ""), "picture", False
         if self.own:
             return self._by_dataset(image, name)
         if isinstance(image, (str, Path)):

@@ -63,9 +63,8 @@ class Translator:
                                         *(["--preprocess", "none"] if size == "kept" else [])])
         self.opt.serial_batches = self.opt.no_flip = True
         recorded = read_record(self.opt.checkpoints_dir, self.opt.name).get("options", {})
-        told = [word for word in argv if word.startswith("--direction")]
-        if not recorded and named.get("direction") and not getattr(self.opt, "model_suffix", "") and not (
-                told[:1] == [f"--direction={named['direction']}"]):
+        if not recorded and named.get("direction") and not getattr(self.opt, "model_suffix", "") and (
+                f"--direction={named['direction']}" not in argv):  # as an exported folder says it
             raise UsageError(f"{run} has one generator and no record of its direction; leave out the direction")
         resized = size == "kept" and any(word in recorded.get("preprocess", "") for word in ("resize", "scale"))
         self.through_dataset = self.opt.model != "test"  # what enters its network is made by its own dataset

@@ -106,6 +106,15 @@ def write(path, array):
     return str(path)
 
 
+def write_weights(path, seed=1):
+    """Weights of a small generator, which describe themselves."""
+    from networks import define_G
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    torch.save(define_G(3, 3, 4, "resnet_2blocks", "instance", init_gain=0.3).state_dict(), path)
+
+
 @pytest.fixture
 def strips(tmp_path):
     """`strips/{train,test}`: three pairs {A|B} of 64x64 to train on, two to test, B the negative of A."""

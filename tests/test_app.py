@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import picture, write
+from conftest import picture, write, write_weights
 from PIL import Image
 
 from image_translation import load
 from image_translation.app import App, main, parse, serve
 from models.engine import hardware
-from networks import define_G
 from util.errors import UsageError
 
 gradio = pytest.importorskip("gradio")
@@ -27,13 +25,11 @@ def address(monkeypatch):
     """The app, serving `checkpoints/cycle` and `checkpoints/one`, weights that describe themselves."""
     monkeypatch.setattr(hardware, "pick_amp", lambda amp, device: "off")
     for folder, names in (("cycle", ("G_A", "G_B")), ("one", ("G",))):
-        Path("checkpoints", folder).mkdir(parents=True)
         for seed, name in enumerate(names):
-            torch.manual_seed(seed)
-            state = define_G(3, 3, 4, "resnet_2blocks", "instance", init_gain=0.3).state_dict()
             for tag in ("latest", "3"):
-                torch.save(state, f"checkpoints/{folder}/{tag}_net_{name}.pth")
+                write_weights(f"checkpoints/{folder}/{tag}_net_{name}.pth", seed)
     Path("checkpoints/cycle/train_opt.json").write_text('{"options": {"model": "cycle_gan"}, "networks": {}}')
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # restored afterwards
     app = App(parse(["one", "cycle", "--device", "cpu", "--port", str(free_port())]))
     yield serve(app)
     gradio.close_all(verbose=False)
@@ -120,6 +116,8 @@ def test_what_it_offers(address):
     app = App(parse(["cycle", "one", "--device", "cpu"]))
     assert (app.choices["cycle"].directions, app.choices["cycle"].checkpoints) == (["AtoB", "BtoA"], ["latest", "3"])
     assert app.choices["one"].directions == ["AtoB"]
+    first = app.loaded["one", "latest", "AtoB", "original size", "auto"]
+    assert app.translator("one", "latest", "AtoB", "original size", "auto") is first  # not loaded twice
     shutil.rmtree(app.folder)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import cli, picture, run_test, run_train, train_options, write
+from conftest import cli, picture, run_test, run_train, train_options, write, write_weights
 from PIL import Image
 
 from data import create_dataset
@@ -32,10 +32,7 @@ def run(monkeypatch):
     """`checkpoints/r`, whose translations are negatives: codecs blur the noise that random weights would make."""
     monkeypatch.setattr(hardware, "pick_amp", lambda amp, device: "off")
     monkeypatch.setattr(ResnetGenerator, "forward", lambda self, x: -x)
-    Path("checkpoints/r").mkdir(parents=True)
-    torch.manual_seed(1)
-    torch.save(define_G(3, 3, 4, "resnet_2blocks", "instance", init_gain=0.3).state_dict(),
-               "checkpoints/r/latest_net_G.pth")
+    write_weights("checkpoints/r/latest_net_G.pth")
 
 
 def translate(*argv):

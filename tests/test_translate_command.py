@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import ROOT, picture, write
+from conftest import ROOT, picture, write, write_weights
 from PIL import Image, ImageCms, PngImagePlugin
 
 from image_translation import files, load
@@ -29,10 +29,7 @@ GEO = [(33550, "d", 3, (10.0, 10.0, 0.0), True), (33922, "d", 6, (0.0, 0.0, 0.0,
 def run(monkeypatch):
     """`checkpoints/r`: weights that describe themselves."""
     monkeypatch.setattr(hardware, "pick_amp", lambda amp, device: "off")
-    Path("checkpoints/r").mkdir(parents=True)
-    torch.manual_seed(1)
-    torch.save(define_G(3, 3, 4, "resnet_2blocks", "instance", init_gain=0.3).state_dict(),
-               "checkpoints/r/latest_net_G.pth")
+    write_weights("checkpoints/r/latest_net_G.pth")
 
 
 def translate(*argv):

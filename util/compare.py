@@ -4,7 +4,7 @@ Options that differ, curves over each other, the metrics of test.py, and the sam
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dominate import tags
 from util.cli import OneLineParser, run
 from util.errors import UsageError
 from util.files import inside, read_json
-from util.html import HTML, Column, Picture, Row, chart, is_translation, picture_table
+from util.html import HTML, Column, Row, chart, is_translation, picture_table
 from util.metrics.report import read_figures, table
 from util.notices import say, tell
 from util.run_files import PICTURES, RECORD
@@ -57,8 +57,7 @@ def main(argv: Sequence[str]) -> int:
         page.add_header("Metrics")
         page.add(table(figures))
     page.add_header("Curves")
-    page.add(tags.label("smoothing ", tags.input_(type="range", cls="smoothing", min=0, max=0.98, step=0.02)))
-    page.add(curves({name: Path(opt.checkpoints_dir) / name for name in records}))
+    page.add_charts(curves({name: Path(opt.checkpoints_dir) / name for name in records}))
     shown = add_pictures(page, results, opt.images, opt.display_winsize)
     page.save()
     tell(f"{len(records)} runs, {shown} images side by side: {page.web_dir / 'index.html'}")
@@ -83,12 +82,11 @@ def as_number(word: str) -> float | str:
         return word
 
 
-def curves(folders: dict[str, Path]) -> tags.div:
+def curves(folders: dict[str, Path]) -> Iterator[tags.figure]:
     """A chart of each name, with a curve of each run that has it."""
     runs = {name: read_curves(folder).series for name, folder in folders.items()}
     names = dict.fromkeys(name for series in runs.values() for name in series)
-    charts = (chart(name, {run: series[name] for run, series in runs.items() if name in series}) for name in names)
-    return tags.div(*charts, cls="charts")
+    return (chart(name, {run: series[name] for run, series in runs.items() if name in series}) for name in names)
 
 
 def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -> int:
@@ -108,7 +106,7 @@ def add_pictures(page: HTML, results: dict[str, Path], limit: int, width: int) -
     return len(common)
 
 
-def pictures_of(image: str, there: dict[str, dict[str, dict[str, str]]]) -> dict[str, Picture]:
+def pictures_of(image: str, there: dict[str, dict[str, dict[str, str]]]) -> dict[str, tuple[str, str]]:
     """Label -> (run, file): the input, then each run's translations, then the truth."""
     first = next(iter(there))
     real = {label: (first, file) for label, file in there[first][image].items() if label.startswith("real")}

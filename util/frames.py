@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 ANIMATIONS = (".gif", ".webp", ".apng")  # further formats are read as single images
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-_NAME = re.compile(r"(.+\.(?:gif|webp|apng|mp4|m4v|mov|mkv|webm|avi))#(\d+)(?:@(-?\d+))?", re.IGNORECASE | re.DOTALL)
+_NAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, ANIMATIONS + VIDEOS))}))#(\d+)(?:@(-?\d+))?",
+                   re.IGNORECASE | re.DOTALL)
 
 
 class Frame(NamedTuple):

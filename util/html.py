@@ -61,6 +61,12 @@ class HTML:
             bar.add(tags.span("click a picture to compare it with its input", cls="faint"))
         self.doc.body["style"] = f"--size: {width}px"
 
+    def add_charts(self, charts: Iterable[tags.figure]) -> None:
+        """Charts beside each other, and a control for their smoothing."""
+        smoothing = tags.input_(type="range", cls="smoothing", min="0", max="0.98", step="0.02")
+        self.doc.add(tags.label("smoothing ", smoothing))
+        self.doc.add(tags.div(*charts, cls="charts"))
+
     def add_images(self, ims: list[str], txts: list[str], links: list[str], width: int = 400) -> None:
         """A row of pictures, by their paths below `images`, each with a caption and a file it links to."""
         row = self.doc.add(tags.div(cls="row", style=f"--size: {width}px"))

@@ -40,8 +40,7 @@ def write_page(opt: Namespace, page: HTML, results: dict[str, Result], scores: S
         add_figures(opt, page, results, scores)
     page.add_tools(opt.display_winsize, rows=True)
     labels = dict.fromkeys(label for result in results.values() for label in result.files)
-    parts = directions(labels)
-    for part in parts:
+    for part in directions(labels):
         add_direction(page, part, results, scores.rows if scores else {}, labels if paired else ())
     page.save()
     try:

@@ -98,9 +98,8 @@ class Page(Sink):
         if curves.best is not None:
             page.add(tags.p(f"The green line marks epoch {curves.best:.3g}, the best checkpoint by validation "
                             f"(test.py --epoch best).", cls="faint"))
-        page.add(tags.label("smoothing ", tags.input_(type="range", cls="smoothing", min=0, max=0.98, step=0.02)))
-        page.add(tags.div(*(chart(name, {"": points}, curves.best, curves.notes, *told_of(name))
-                            for name, points in curves.series.items()), cls="charts"))
+        page.add_charts(chart(name, {"": points}, curves.best, curves.notes, *told_of(name))
+                        for name, points in curves.series.items())
         if curves.notes:
             page.add_header("Health")
         for epoch, text in curves.notes[:-NOTES - 1:-1]:
@@ -124,8 +123,8 @@ class Page(Sink):
         if not every:
             return
         page.add_tools(self.width)
-        page.add(tags.p("real: from the data; fake: translated; rec: translated back; idt: should stay as it is",
-                        cls="faint"))
+        page.add(tags.p("real: an image of the data; fake: its translation; rec: the translation translated back; idt: "
+                        "an image that should come out unchanged", cls="faint"))
         scrubber = tags.input_(type="range", cls="scrubber", min="0", max=str(len(every) - 1),
                                data_all=json.dumps(every), data_notes=json.dumps(curves.notes))
         page.add(tags.div(tags.label("epoch", scrubber, tags.output(cls="epoch")), cls="tools"))
@@ -159,7 +158,7 @@ class Page(Sink):
         page.add(row)
 
     def _saved(self, folder: Path) -> dict[str, list[int]]:
-        """Label -> epochs of which there is a picture."""
+        """Label -> the epochs that have a picture, in order."""
         saved: dict[str, list[int]] = {}
         for match in filter(None, (PICTURE.fullmatch(path.name) for path in sorted(folder.iterdir()))):
             saved.setdefault(match[2], []).append(int(match[1]))
