@@ -24,9 +24,11 @@ class AlignedDataset(BaseDataset):
         if self.strips:
             self.pairs = [(path, path) for path in self.list_images(folders[0])]
         else:
-            self.pairs = pair_by_stem(*folders, *(self.list_images(folder) for folder in folders))
+            lists = [self.list_images(folder) for folder in folders]
+            self.pairs = pair_by_stem(*([folder, *self.counterparts(folder)] for folder in folders), *lists)
         for position, domain in enumerate("AB"):
             self.detect_value_range(domain, [pair[position] for pair in self.pairs])
+        self.find_labels([path for path, _ in self.pairs])
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -36,7 +38,8 @@ class AlignedDataset(BaseDataset):
         image_A, image_B = self.cached(self.read_pair, path_A, path_B, paths={path_A, path_B})
         geometry = self.geometry(image_A, path_A)
         return {"A": self.to_tensor("A", image_A, geometry, path_A),
-                "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B}
+                "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B,
+                **self.known("A", path_A, geometry)}
 
     def source_part(self, array: np.ndarray) -> np.ndarray:
         half = array.shape[1] // 2
@@ -58,12 +61,12 @@ class AlignedDataset(BaseDataset):
         return [self.resized(image_A), self.resized(image_B)]
 
 
-def pair_by_stem(folder_A: Path, folder_B: Path, paths_A: list[str], paths_B: list[str]) -> list[tuple[str, str]]:
+def pair_by_stem(folders_A: list[Path], folders_B: list[Path], paths_A: list[str], paths_B: list[str],
+                 ) -> list[tuple[str, str]]:
     """Files of equal stem below their folder, with any extension; raises UsageError for one without a partner."""
-    by_stem_A, by_stem_B = by_stem(folder_A, paths_A), by_stem(folder_B, paths_B)
-    alone = [f"{folder}/{stem}" for folder, these, others in ((folder_A, by_stem_A, by_stem_B),
-                                                              (folder_B, by_stem_B, by_stem_A))
-             for stem in these if stem not in others]
+    by_stem_A, by_stem_B = by_stem(folders_A, paths_A), by_stem(folders_B, paths_B)
+    alone = [path for these, others in ((by_stem_A, by_stem_B), (by_stem_B, by_stem_A))
+             for stem, path in these.items() if stem not in others]
     if apart := unequal_films(paths_A, paths_B):
         raise UsageError(f"videos are no pairs: {'; '.join(apart[:3])}; cut them to the same frames")
     if alone:
@@ -86,11 +89,12 @@ def unequal_films(paths_A: list[str], paths_B: list[str]) -> list[str]:
     return sorted(found)
 
 
-def by_stem(folder: str | Path, paths: list[str]) -> dict[str, str]:
-    """Path below the folder without its extension -> file; raises UsageError if two are equal."""
-    stems: dict[str, str] = {}
+def by_stem(folders: list[Path], paths: list[str]) -> dict[tuple[int, str], str]:
+    """Which folder, and the path below it without its extension -> file; raises UsageError if two are equal."""
+    stems: dict[tuple[int, str], str] = {}
     for path in paths:
-        stem = stem_of(Path(path).relative_to(folder))
+        place = next(i for i, folder in enumerate(folders) if Path(path).is_relative_to(folder))
+        stem = place, stem_of(Path(path).relative_to(folders[place]))
         if stem in stems:
             raise UsageError(f"{path} and {stems[stem]} have the same stem: which one is the partner?")
         stems[stem] = path

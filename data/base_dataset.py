@@ -1,6 +1,5 @@
 """What every dataset plugin shares; docs/dataset_plugin.md says how to write one."""
 
-import contextlib
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
@@ -14,11 +13,14 @@ from torch.utils.data import Dataset
 
 from data.film import with_frames
 from data.image_folder import contents, list_images
+from data.labels import Labels
 from data.loading.cache import PixelCache, key_of
 from data.loading.workers import reads
+from data.masks import Masks
 from data.pillow_transform import get_params, get_transform
 from data.reading import Pixels, Reading, read_pixels
 from data.transforms import Geometry, draw_geometry, resize, resized_size
+from data.value_ranges import found_range
 from util.errors import ImageError, UsageError
 from util.frames import file_of
 from util.images import EIGHT_BIT, ValueRange
@@ -26,9 +28,6 @@ from util.notices import notice, tell
 from util.seed import derive
 
 __all__ = ["BaseDataset", "get_params", "get_transform"]
-
-SCANNED = 500    # images read to find the range of a 16-bit or float domain
-SAMPLED = 20000  # values of each, for percentiles
 
 
 class BaseDataset(Dataset, ABC):
@@ -52,6 +51,8 @@ class BaseDataset(Dataset, ABC):
         self.roots: list[str] = []       # the folders listed: results mirror them
         self.source, target = ("A", "B") if opt.direction == "AtoB" else ("B", "A")
         self.channels = {self.source: opt.input_nc, target: opt.output_nc}
+        self.labels: Labels | None = None
+        self.masks: Masks | None = None
         self.how = Reading(opt.max_megapixels, opt.keep_profile, opt.nodata)
         self.value_ranges = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
 
@@ -64,18 +65,27 @@ class BaseDataset(Dataset, ABC):
         """Read one sample; random choices may use `random`, NumPy or torch, which are seeded for it."""
 
     def list_images(self, folder: str | Path) -> list[str]:
-        """The images below a folder, sorted, their number logged; with --val_split one part of them.
+        """The images below a folder and its counterparts in --more_data, sorted in each, their number logged.
 
-        Raises UsageError if there are none.
+        With --val_split one part of them. Raises UsageError if there are none.
         """
-        paths = list_images(folder, videos=True)
-        self.roots.append(str(folder))
-        part = ""
-        if share := getattr(self.opt, "val_split", 0):
-            held_out = not self.opt.isTrain
-            paths = split(paths, folder, share, held_out)
-            part = ", held out" if held_out else f", {share:.0%} held out"
-        return self.with_frames(paths, f"in {folder}{part}")
+        found, part = [], ""
+        for place in (Path(folder), *self.counterparts(folder)):
+            paths = list_images(place, videos=True)
+            self.roots.append(str(place))
+            if share := getattr(self.opt, "val_split", 0):
+                held_out = not self.opt.isTrain
+                paths = split(paths, place, share, held_out)
+                part = ", held out" if held_out else f", {share:.0%} held out"
+            found += self.with_frames(paths, f"in {place}{part}")
+        return found
+
+    def counterparts(self, folder: str | Path) -> list[Path]:
+        """What corresponds to a folder of --dataroot in the data roots of --more_data that have it."""
+        if not Path(folder).is_relative_to(self.root):
+            return []
+        below = Path(folder).relative_to(self.root)
+        return [Path(root) / below for root in getattr(self.opt, "more_data", ()) if (Path(root) / below).is_dir()]
 
     def with_frames(self, paths: list[str], where: str) -> list[str]:
         """The images, with the frames of animations and videos in the place of their files, their number logged."""
@@ -103,37 +113,47 @@ class BaseDataset(Dataset, ABC):
         depth, limits = getattr(self.opt, f"depth_{domain}"), getattr(self.opt, f"range_{domain}")
         if "auto" not in (depth, limits) and "%" not in limits:
             return
-        if depth == "auto":
-            depth = self._first_depth(domain, paths)
-        if "%" in limits or (limits == "auto" and depth != "uint8"):
-            limits = self._observed_range(domain, paths[::max(1, len(paths) // SCANNED)], depth, limits)
-        self.value_ranges[domain] = values = ValueRange.parse(depth, limits)
+        self.value_ranges[domain] = values = found_range(lambda path: self.pixels(domain, path), paths, depth, limits)
         setattr(self.opt, f"depth_{domain}", values.depth)
         setattr(self.opt, f"range_{domain}", values.limits)
-        if depth != "uint8":
-            tell(f"domain {domain} is {depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
+        if values.depth != "uint8":
+            tell(f"domain {domain} is {values.depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
 
-    def _first_depth(self, domain: str, paths: list[str]) -> str:
-        for path in paths:
-            try:
-                return str(self.pixels(domain, path).array.dtype)
-            except ImageError:
-                continue  # reported when it is read
-        return "uint8"
+    def find_labels(self, paths: list[str]) -> None:
+        """Find --masks, and read --labels and put into opt what they are, for the record."""
+        opt = self.opt
+        for root in opt.more_data:
+            if not any(Path(place).is_relative_to(root) for place in self.roots):
+                raise UsageError(f"--more_data {root} has no folder like those of --dataroot {self.root} "
+                                 f"({', '.join(self.roots)}); {contents(root)}")
+        if opt.masks:
+            self.masks = Masks(opt.masks, [self.root, *opt.more_data], paths)
+        if opt.labels:
+            self.labels = Labels(opt.labels, paths, self.roots, opt.attributes, strict=opt.isTrain)
+            opt.attributes, opt.exclusive = self.labels.names, self.labels.exclusive
 
-    def _observed_range(self, domain: str, paths: list[str], depth: str, limits: str) -> str:
-        """The span of the values of these files, or the percentiles that `limits` names (1%:99%)."""
-        shares = percentiles(limits)
-        found: list[np.ndarray] = []
-        for path in paths:
-            with contextlib.suppress(ImageError):  # reported when it is read
-                image, holes, _ = self.pixels(domain, path)
-                values = image.reshape(-1) if holes is None else image[~holes]
-                if image.dtype == depth and values.size:
-                    some = values[::-(-values.size // SAMPLED)]
-                    found.append(np.array([values.min(), values.max()]) if shares == (0, 100) else some)
-        low, high = map(float, np.percentile(np.concatenate(found or [np.array([0, 1])]), shares))
-        return f"{low!r}:{max(high, low + 1e-6 if depth == 'float32' else low + 1)!r}"
+    def sample(self, domain: str, path: str, key: str = "") -> dict[str, Any]:
+        """{"A": image, "A_paths": path} of a domain, and what `known` adds; raises ImageError."""
+        key = key or domain
+        image, = self.cached(self.read_resized, domain, path, paths=(path,))
+        geometry = self.geometry(image, path)
+        return {key: self.to_tensor(domain, image, geometry, path), f"{key}_paths": path,
+                **self.known(key, path, geometry)}
+
+    def known(self, key: str, path: str, geometry: Geometry) -> dict[str, torch.Tensor]:
+        """"A_label" (attributes,) if there are labels, and "A_mask" (1, H, W) of 0 and 1 if there are masks."""
+        found = {f"{key}_label": self.labels.of(path)} if self.labels else {}
+        if self.masks:
+            mask, = self.cached(self.read_mask, path, paths=(self.masks.files.get(path, path),))
+            mask = geometry(mask, Image.Resampling.NEAREST)
+            found[f"{key}_mask"] = torch.from_numpy(np.ascontiguousarray(mask[:, :, 0] > 127))[None].float()
+        return found
+
+    def read_mask(self, path: str) -> list[np.ndarray]:
+        """[(H, W, 1)] as --preprocess resizes it, 255 if the image has no mask; raises ImageError."""
+        file = self.masks.files.get(path) if self.masks else None
+        mask = np.full((1, 1, 1), 255, np.uint8) if file is None else read_pixels(file, 1, self.how).array
+        return [mask if mask.dtype == np.uint8 else (mask > 0).astype(np.uint8) * 255]
 
     def load(self, domain: str, path: str) -> torch.Tensor:
         """Read, resize, crop, flip and scale one image: (C, H, W) in [-1, 1]; raises ImageError."""
@@ -217,19 +237,6 @@ class BaseDataset(Dataset, ABC):
             raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "
                                    f"--depth_{domain} and --range_{domain}")
         return values.to_tensor(geometry(image))
-
-
-def percentiles(limits: str) -> tuple[float, float]:
-    """(1, 99) of "1%:99%", (0, 100) of `auto`; raises UsageError."""
-    if limits == "auto":
-        return 0, 100
-    try:
-        low, high = (float(word.removesuffix("%")) for word in limits.split(":"))
-    except ValueError:
-        low = high = 0
-    if not 0 <= low < high <= 100 or limits.count("%") != 2:
-        raise UsageError(f"'{limits}' is not a range of percentiles; write LOW%:HIGH%, such as 1%:99%")
-    return low, high
 
 
 def split(paths: list[str], folder: str | Path, share: float, held_out: bool) -> list[str]:

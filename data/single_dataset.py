@@ -22,6 +22,7 @@ class SingleDataset(BaseDataset):
         super().__init__(opt)
         self.paths = self._list(str(opt.dataroot))
         self.detect_value_range(self.source, self.paths)
+        self.find_labels(self.paths)
         target = "AB".replace(self.source, "")
         if getattr(opt, f"depth_{target}") == "auto":  # weights from elsewhere: what leaves is of the kind that entered
             setattr(opt, f"depth_{target}", getattr(opt, f"depth_{self.source}"))
@@ -38,6 +39,7 @@ class SingleDataset(BaseDataset):
     def _list(self, root: str) -> list[str]:
         if os.path.isdir(root):
             below = [f"{root}/{self.opt.phase}{self.source}", f"{root}/{self.source}/{self.opt.phase}"]
+            below += [f"{root}/{self.opt.phase}"] if self.opt.labels else []
             return self.list_images(next(filter(os.path.isdir, below), root))  # a data root, or just a folder
         matches = sorted(path for path in glob.glob(root, recursive=True) if is_image_file(path) or is_video_file(path))
         paths = [root] if os.path.isfile(root) else matches
@@ -53,4 +55,4 @@ class SingleDataset(BaseDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path = self.paths[index]
-        return {"A": self.load(self.source, path), "A_paths": path}
+        return self.sample(self.source, path, "A")

@@ -19,6 +19,7 @@ class UnalignedDataset(BaseDataset):
         self.paths_A, self.paths_B = (self.list_images(folder)[limit] for folder in folders)
         self.detect_value_range("A", self.paths_A)
         self.detect_value_range("B", self.paths_B)
+        self.find_labels(self.paths_A + self.paths_B)
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
@@ -28,7 +29,7 @@ class UnalignedDataset(BaseDataset):
         index_B = index if self.opt.serial_batches else random.randrange(len(self.paths_B))
         path_A = self.paths_A[index % len(self.paths_A)]
         path_B = self.paths_B[index_B % len(self.paths_B)]
-        sample = {"A": self.load("A", path_A), "B": self.load("B", path_B), "A_paths": path_A, "B_paths": path_B}
+        sample = self.sample("A", path_A) | self.sample("B", path_B)
         if not self.opt.isTrain:
             sample["repeated"] = "A" if index >= len(self.paths_A) else "B" if index >= len(self.paths_B) else ""
         return sample

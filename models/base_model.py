@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from models.engine import hardware, saving, state
 from models.engine.ema import WeightAverage
 from models.engine.schedule import get_scheduler
 from models.engine.step import fuse, minimizing, not_a_loss
+from networks import Distance, GANLoss, define_D, define_G
 from networks.per_image import translating
 from util.distributed import from_main
 from util.errors import UsageError, did_you_mean
@@ -25,7 +26,55 @@ from util.run_files import checkpoint_tag, run_folder
 from util.seed import derive
 
 
-class BaseModel(nn.Module, ABC):
+class FromOptions:
+    """What a plugin builds from the options, and masks."""
+
+    opt: Namespace
+    optimizers: list[Optimizer]
+    due: Callable[[int], bool]
+
+    def make_G(self, input_nc: int, output_nc: int) -> nn.Module:
+        """The generator that the options describe."""
+        opt = self.opt
+        return define_G(input_nc, output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type,
+                        opt.init_gain)
+
+    def make_D(self, input_nc: int) -> nn.Module:
+        """The discriminator that the options describe."""
+        opt = self.opt
+        return define_D(input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain,
+                        spectral_norm=opt.spectral_norm)
+
+    def make_GAN_loss(self) -> GANLoss:
+        """The adversarial losses that the options describe."""
+        opt = self.opt
+        return GANLoss(opt.gan_mode, r1=opt.r1, gp=opt.gp, penalty_every=opt.penalty_every, due=self.due,
+                       diffaugment=opt.diffaugment, lambda_feature=opt.lambda_feature, gamma=opt.began_gamma)
+
+    def make_distance(self) -> Distance:
+        """The reconstruction loss that the options describe."""
+        return Distance(self.opt.reconstruction, self.opt.metric_weights)
+
+    def adam(self, name: str, *nets: nn.Module) -> Optimizer:
+        """Make `optimizer_<name>` for these networks with --lr, or --lr_D if it is called D..., and --beta1."""
+        rate = self.opt.lr_D if name.startswith("D") and self.opt.lr_D is not None else self.opt.lr
+        optimizer = Adam([p for net in nets for p in net.parameters()], lr=rate, betas=(self.opt.beta1, 0.999))
+        setattr(self, f"optimizer_{name}", optimizer)
+        self.optimizers.append(optimizer)
+        return optimizer
+
+    @staticmethod
+    def inside(mask: Tensor | None, image: Tensor, outside: Tensor) -> Tensor:
+        """`image` (N, C, H, W) where the mask (N, 1, H, W) is 1, `outside` where it is 0; `image` if there is none."""
+        return image if mask is None else mask * image + (1 - mask) * outside
+
+    @staticmethod
+    def within(mask: Tensor | None, mean: Tensor) -> Tensor:
+        """The mean over the mask, from that over images whose differences are 0 outside."""
+        return mean if mask is None else mean / mask.mean().clamp(min=1e-3)
+
+
+class BaseModel(FromOptions, nn.Module, ABC):
     """A model is a module: an attribute `netG_A` is the network G_A, an attribute `optimizer_G` an optimizer.
 
     Plugins of the reference, which list `model_names`, `loss_names`, `visual_names` and `optimizers`, work too: what is
@@ -34,6 +83,9 @@ class BaseModel(nn.Module, ABC):
 
     real_A: Any         # (N, C, H, W), or None if the input has none
     real_B: Any
+    mask_A: Tensor | None  # (N, 1, H, W), 1 where the image is translated; None without --masks
+    mask_B: Tensor | None
+    takes_masks = False  # whether it translates inside masks only
     one_sided = True    # whether --model test can replace it: it translates ordinary images
     needs = ""          # what the dataset must have for training: "B", or "pairs"; not inherited
     capturable = False  # True if a step depends on nothing but its input tensors, so it can be replayed; not inherited
@@ -57,6 +109,7 @@ class BaseModel(nn.Module, ABC):
         self.schedulers: list = []
         self.image_paths: list[str] = []
         self.metric: float = 0             # what the plateau policy watches
+        self.mask_A = self.mask_B = None
         self._engine = state.EngineState()
 
     # What a plugin writes.
@@ -70,6 +123,8 @@ class BaseModel(nn.Module, ABC):
         present = {d: d in batch and batch.get("repeated") != d for d in "AB"}
         self.real_A = batch[source].to(self.device, non_blocking=True) if present[source] else None
         self.real_B = batch[target].to(self.device, non_blocking=True) if present[target] else None
+        self.mask_A, self.mask_B = (batch[f"{d}_mask"].to(self.device, non_blocking=True) if f"{d}_mask" in batch
+                                    and present[d] else None for d in (source, target))
         self.image_paths = batch[f"{source if present[source] else target}_paths"]
 
     @abstractmethod
@@ -98,12 +153,13 @@ class BaseModel(nn.Module, ABC):
         total: Any = sum(terms.values())
         return total
 
-    def minimize(self, name: str, loss: Tensor) -> None:
-        """Take one step of `optimizer_<name>` on `loss`; with --accumulate, on the mean over batches.
+    def minimize(self, name: str, loss: Tensor | Iterable[Tensor]) -> None:
+        """Take one step of `optimizer_<name>` on `loss`, or on the sum of several; with --accumulate, on the mean.
 
-        Gradients are averaged over processes; a step whose loss or gradient is not finite is skipped.
+        Of an iterator of losses, each is differentiated before the next is computed, which saves memory. Gradients are
+        averaged over processes; a step whose loss or gradient is not finite is skipped.
         """
-        if not torch.is_tensor(loss):
+        if not torch.is_tensor(loss) and not isinstance(loss, Iterator):
             raise not_a_loss(self, name, loss)
         optimizer, part = getattr(self, f"optimizer_{name}"), self._engine.part
         if name in self._engine.minimized and part != state.MicroBatch():
@@ -111,11 +167,12 @@ class BaseModel(nn.Module, ABC):
         self._engine.minimized.add(name)
         if part.first:
             optimizer.zero_grad()
-        # NaN unless the loss is finite, even if its gradient is; anomaly detection would blame this line for it.
-        finite = 0.0 if torch.is_anomaly_enabled() else (loss - loss).detach()
-        loss = loss * (part.share + finite)
         scaler = self._engine.scalers.get(name)
-        (scaler.scale(loss) if scaler else loss).backward()
+        for term in (loss,) if torch.is_tensor(loss) else loss:
+            # NaN unless the loss is finite, even if its gradient is; anomaly detection would blame this line for it.
+            finite = 0.0 if torch.is_anomaly_enabled() else (term - term).detach()
+            shared = term * (part.share + finite)
+            (scaler.scale(shared) if scaler else shared).backward()
         if part.last:
             if scaler:
                 scaler.unscale_(optimizer)
@@ -124,13 +181,9 @@ class BaseModel(nn.Module, ABC):
             if scaler:
                 scaler.update()
 
-    def adam(self, name: str, *nets: nn.Module) -> Optimizer:
-        """Make `optimizer_<name>` for these networks with --lr and --beta1."""
-        parameters = [p for net in nets for p in net.parameters()]
-        optimizer = Adam(parameters, lr=self.opt.lr, betas=(self.opt.beta1, 0.999))
-        setattr(self, f"optimizer_{name}", optimizer)
-        self.optimizers.append(optimizer)
-        return optimizer
+    def due(self, every: int) -> bool:
+        """Whether this step is one of each `every`; a captured step has a graph for each answer."""
+        return self._engine.due(every)
 
     def set_requires_grad(self, nets: nn.Module | list[nn.Module], requires_grad: bool = False) -> None:
         """Turn the gradients of all weights on or off; `frozen` does it for the duration of a block."""

@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from torch import Tensor, nn
 
 from models.base_model import BaseModel, frozen
-from networks import GANLoss, define_D, define_G, together
+from networks import together
 from util.errors import UsageError
 from util.image_pool import ImagePool
 
@@ -17,7 +17,7 @@ class CycleGANModel(BaseModel):
     lambda_identity (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|) (section 5.2).
     """
 
-    needs, capturable = "B", True
+    needs, capturable, takes_masks = "B", True, True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -32,52 +32,52 @@ class CycleGANModel(BaseModel):
     def __init__(self, opt):
         super().__init__(opt)
         self.visual_names = ["real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B"]
-        generator = (opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type, opt.init_gain)
-        self.netG_A = define_G(opt.input_nc, opt.output_nc, *generator)
-        self.netG_B = define_G(opt.output_nc, opt.input_nc, *generator)
+        self.netG_A = self.make_G(opt.input_nc, opt.output_nc)
+        self.netG_B = self.make_G(opt.output_nc, opt.input_nc)
         if self.isTrain:
             if opt.lambda_identity > 0:
                 if opt.input_nc != opt.output_nc:
                     raise UsageError(f"the identity loss needs as many input as output channels, not --input_nc "
                                      f"{opt.input_nc} and --output_nc {opt.output_nc}; use --lambda_identity 0")
                 self.visual_names = ["real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A"]
-            discriminator = (opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain)
-            self.netD_A = define_D(opt.output_nc, *discriminator)
-            self.netD_B = define_D(opt.input_nc, *discriminator)
+            self.netD_A = self.make_D(opt.output_nc)
+            self.netD_B = self.make_D(opt.input_nc)
             self.fake_A_pool, self.fake_B_pool = ImagePool(opt.pool_size), ImagePool(opt.pool_size)
-            self.criterionGAN = GANLoss(opt.gan_mode)
-            self.criterionCycle = self.criterionIdt = nn.L1Loss()
+            self.criterionGAN = self.make_GAN_loss()
+            self.criterionCycle = self.criterionIdt = self.make_distance()
             self.adam("G", self.netG_A, self.netG_B)
             self.adam("D", self.netD_A, self.netD_B)
 
     def forward(self) -> None:
-        identity = self.isTrain and self.opt.lambda_identity > 0
-        self.fake_B, self.idt_A = self._translate(self.netG_A, self.real_A, self.real_B if identity else None)
-        self.fake_A, self.idt_B = self._translate(self.netG_B, self.real_B, self.real_A if identity else None)
-        self.rec_A, _ = self._translate(self.netG_B, self.fake_B)
-        self.rec_B, _ = self._translate(self.netG_A, self.fake_A)
+        same_A, same_B = (self.real_A, self.real_B) if self.isTrain and self.opt.lambda_identity > 0 else (None, None)
+        self.fake_B, self.idt_A = self._translate(self.netG_A, self.mask_A, self.real_A, same_B)
+        self.fake_A, self.idt_B = self._translate(self.netG_B, self.mask_B, self.real_B, same_A)
+        self.rec_A, _ = self._translate(self.netG_B, self.mask_A, self.fake_B)
+        self.rec_B, _ = self._translate(self.netG_A, self.mask_B, self.fake_A)
 
-    @staticmethod
-    def _translate(net: nn.Module, real: Tensor | None, other: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        """Two batches in one call; None for None, as in a test with fewer images of one domain."""
+    def _translate(self, net: nn.Module, mask: Tensor | None, real: Tensor | None, other: Tensor | None = None,
+                   ) -> tuple[Tensor | None, ...]:
+        """Two batches in one call, the first inside its mask; None for None, as in a test with fewer images of one."""
         if real is None:
             return None, None
-        return (net(real), None) if other is None else together(net, real, other)
+        fake, same = (net(real), None) if other is None else together(net, real, other)
+        return self.inside(mask, fake, real), same
 
     def optimize_parameters(self) -> None:
         self.forward()
-        with frozen(self.netD_A, self.netD_B):
-            self.minimize("G", self.generator_loss())
+        if self.due(self.opt.n_critic):
+            with frozen(self.netD_A, self.netD_B):
+                self.minimize("G", self.generator_loss())
         self.minimize("D", self.discriminator_loss())
 
     def generator_loss(self) -> Tensor:
         """Adversarial, cycle-consistency and identity losses (equations 1 to 3, section 5.2)."""
         opt, distance, same = self.opt, self.criterionCycle, self.criterionIdt
         loss = self.record(
-            G_A=self.criterionGAN(self.netD_A(self.fake_B), True, for_discriminator=False),
-            cycle_A=opt.lambda_A * distance(self.rec_A, self.real_A),
-            G_B=self.criterionGAN(self.netD_B(self.fake_A), True, for_discriminator=False),
-            cycle_B=opt.lambda_B * distance(self.rec_B, self.real_B),
+            **self.criterionGAN.generator(self.netD_A, self.fake_B, self.real_B, "G_A"),
+            cycle_A=opt.lambda_A * self.within(self.mask_A, distance(self.rec_A, self.real_A)),
+            **self.criterionGAN.generator(self.netD_B, self.fake_A, self.real_A, "G_B"),
+            cycle_B=opt.lambda_B * self.within(self.mask_B, distance(self.rec_B, self.real_B)),
         )
         if opt.lambda_identity > 0:
             loss = loss + self.record(

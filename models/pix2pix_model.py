@@ -3,16 +3,15 @@
 from argparse import ArgumentParser
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.base_model import BaseModel, frozen
-from networks import GANLoss, define_D, define_G
 
 
 class Pix2PixModel(BaseModel):
     """An L1 loss keeps the generator near the ground truth, a conditional discriminator keeps it sharp (equation 4)."""
 
-    needs, capturable = "pairs", True
+    needs, capturable, takes_masks = "pairs", True, True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -25,34 +24,35 @@ class Pix2PixModel(BaseModel):
     def __init__(self, opt):
         super().__init__(opt)
         self.visual_names = ["real_A", "fake_B", "real_B"]
-        self.netG = define_G(opt.input_nc, opt.output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout,
-                             opt.init_type, opt.init_gain)
+        self.netG = self.make_G(opt.input_nc, opt.output_nc)
         if self.isTrain:
-            self.netD = define_D(opt.input_nc + opt.output_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm,
-                                 opt.init_type, opt.init_gain)
-            self.criterionGAN = GANLoss(opt.gan_mode)
-            self.criterionL1 = nn.L1Loss()
+            self.netD = self.make_D(opt.input_nc + opt.output_nc)
+            self.criterionGAN = self.make_GAN_loss()
+            self.criterionL1 = self.make_distance()
             self.adam("G", self.netG)
             self.adam("D", self.netD)
 
     def forward(self) -> None:
-        self.fake_B = self.netG(self.real_A)
+        self.fake_B = self.inside(self.mask_A, self.netG(self.real_A), self.real_A)
 
     def optimize_parameters(self) -> None:
         self.forward()
         self.minimize("D", self.discriminator_loss())
-        with frozen(self.netD):
-            self.minimize("G", self.generator_loss())
+        if self.due(self.opt.n_critic):
+            with frozen(self.netD):
+                self.minimize("G", self.generator_loss())
 
     def generator_loss(self) -> Tensor:
         """Fool D about the pair, and stay near the ground truth."""
-        scores = self.netD(torch.cat((self.real_A, self.fake_B), 1))
-        return self.record(G_GAN=self.criterionGAN(scores, True, for_discriminator=False),
-                           G_L1=self.opt.lambda_L1 * self.criterionL1(self.fake_B, self.real_B))
+        target = self.inside(self.mask_A, self.real_B, self.real_A)
+        fake, real = (torch.cat((self.real_A, x), 1) for x in (self.fake_B, target))
+        return self.record(**self.criterionGAN.generator(self.netD, fake, real, "G_GAN", paired=True),
+                           G_L1=self.opt.lambda_L1 * self.within(self.mask_A, self.criterionL1(self.fake_B, target)))
 
     def discriminator_loss(self) -> Tensor:
         """Tell the real pair from the pair with the generated image."""
-        loss, terms = self.criterionGAN.discriminator(self.netD, torch.cat((self.real_A, self.real_B), 1),
+        target = self.inside(self.mask_A, self.real_B, self.real_A)
+        loss, terms = self.criterionGAN.discriminator(self.netD, torch.cat((self.real_A, target), 1),
                                                       torch.cat((self.real_A, self.fake_B), 1))
         self.record(**{f"D_{name}": value for name, value in terms.items()})
         return loss

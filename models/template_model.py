@@ -3,7 +3,6 @@
 import torch.nn.functional as F
 
 from models.base_model import BaseModel
-from networks import define_G
 
 
 class TemplateModel(BaseModel):
@@ -21,7 +20,7 @@ class TemplateModel(BaseModel):
     def __init__(self, opt):
         super().__init__(opt)
         self.visual_names = ["real_A", "fake_B", "real_B"]
-        self.netG = define_G(opt.input_nc, opt.output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout)
+        self.netG = self.make_G(opt.input_nc, opt.output_nc)
         if self.isTrain:
             self.adam("G", self.netG)
 

@@ -4,7 +4,6 @@ from argparse import ArgumentParser
 from typing import Any
 
 from models.base_model import BaseModel
-from networks import define_G
 from util.errors import UsageError
 
 
@@ -12,7 +11,7 @@ class TestModel(BaseModel):
     """Loads one generator, `<epoch>_net_G<model_suffix>.pth`, and never looks for the other domain."""
 
     __test__ = False  # pytest would collect it
-    capturable = True
+    capturable = takes_masks = True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -27,15 +26,16 @@ class TestModel(BaseModel):
         super().__init__(opt)
         self.model_names = [f"G{opt.model_suffix}"]
         self.visual_names = ["real", "fake"]
-        self.netG = define_G(opt.input_nc, opt.output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout)
+        self.netG = self.make_G(opt.input_nc, opt.output_nc)
         setattr(self, f"netG{opt.model_suffix}", self.netG)
 
     def set_input(self, batch: dict[str, Any]) -> None:
         self.real = batch["A"].to(self.device, non_blocking=True)
+        self.mask_A = batch["A_mask"].to(self.device) if "A_mask" in batch else None
         self.image_paths = batch["A_paths"]
 
     def forward(self) -> None:
-        self.fake = self.netG(self.real)
+        self.fake = self.inside(self.mask_A, self.netG(self.real), self.real)
 
     def optimize_parameters(self) -> None:
         """Nothing to train."""

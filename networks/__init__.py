@@ -1,9 +1,12 @@
 """Tensors in, tensors out: the networks and losses that models share. Importing this registers all of them."""
 
-from networks import patchgan, resnet, unet
+from networks import attributes, dcgan, deviation, patchgan, resnet, santa, unet, vit_unet
+from networks.augment import AUGMENTATIONS
 from networks.define import DISCRIMINATORS, GENERATORS, define_D, define_G
+from networks.distances import DISTANCES, Distance
 from networks.layers import NORMS, together
 from networks.losses import OBJECTIVES, GANLoss, cal_gradient_penalty
 
-__all__ = ["DISCRIMINATORS", "GENERATORS", "NORMS", "OBJECTIVES", "GANLoss", "cal_gradient_penalty", "define_D",
-           "define_G", "patchgan", "resnet", "together", "unet"]
+__all__ = ["AUGMENTATIONS", "DISCRIMINATORS", "DISTANCES", "GENERATORS", "NORMS", "OBJECTIVES", "Distance", "GANLoss",
+           "attributes", "cal_gradient_penalty", "dcgan", "define_D", "define_G", "deviation", "patchgan", "resnet",
+           "santa", "together", "unet", "vit_unet"]

@@ -33,8 +33,10 @@ def describe(state: State) -> dict[str, Any]:
 
 
 def _norm(state: State, convolution: str, norm: str) -> str:
-    """Only batch norm has weights and statistics, only instance norm needs a bias before it; KeyError for others."""
+    """Only batch norm has statistics, only instance norm needs a bias before it; KeyError for others."""
     if f"{norm}.weight" in state:
+        if f"{convolution}.bias" in state:
+            return "instance_affine"
         return "batch" if state[f"{norm}.running_mean"].dim() else ""
     return "instance" if f"{convolution}.bias" in state else "none"
 
@@ -46,11 +48,14 @@ def _name(registry: Registry, family: type, default: str, **preset) -> str:
 
 def _resnet(state: State) -> dict[str, Any]:
     blocks = {match[1] for key in state if (match := re.match(r"model\.(\d+)\.conv_block\.", key))}
-    last = state[f"model.{17 + len(blocks)}.weight"]
+    blur = {"blur": True} if "model.7.filt" in state else {}
+    first = 12 if blur else 10
+    last = state[f"model.{2 * first - 3 + len(blocks)}.weight"]
     ngf, input_nc = state["model.1.weight"].shape[:2]
-    return {"netG": _name(GENERATORS, ResnetGenerator, f"resnet_{len(blocks)}blocks", n_blocks=len(blocks)),
+    name = f"resnet_{len(blocks)}blocks{'_blurpool' if blur else ''}"
+    return {"netG": _name(GENERATORS, ResnetGenerator, name, n_blocks=len(blocks), **blur),
             "input_nc": input_nc, "output_nc": last.shape[0], "ngf": ngf, "norm": _norm(state, "model.4", "model.5"),
-            "no_dropout": "model.10.conv_block.5.weight" in state}
+            "no_dropout": f"model.{first}.conv_block.5.weight" in state}
 
 
 def _unet(state: State) -> dict[str, Any]:

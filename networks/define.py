@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from networks.layers import get_norm_layer, init_net
+from networks.layers import get_norm_layer, init_net, normalise_spectrally
 from util.registry import Registry
 
 GENERATORS = Registry("generator")
@@ -39,9 +39,11 @@ def define_D(
     init_type: str = "normal",
     init_gain: float = 0.02,
     gpu_ids: Sequence[int] = (),                         # passed by plugins of the reference; ignored
+    spectral_norm: bool = False,        # of every layer with weights
 ) -> nn.Module:
     """Build and initialise a discriminator; `net.arguments` holds its arguments."""
     net = DISCRIMINATORS.build(netD, input_nc=input_nc, ndf=ndf, n_layers=n_layers_D, norm_layer=get_norm_layer(norm))
     n_layers_D = DISCRIMINATORS[netD][1].get("n_layers", n_layers_D)  # `basic` has a preset
     net.arguments = {"input_nc": input_nc, "ndf": ndf, "netD": netD, "n_layers_D": n_layers_D, "norm": norm}
-    return init_net(net, init_type, init_gain)
+    init_net(net, init_type, init_gain)
+    return normalise_spectrally(net) if spectral_norm else net

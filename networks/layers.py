@@ -4,12 +4,15 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import init
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils._pytree import tree_map
 
 from util.errors import UsageError, unknown
 from util.registry import Registry
@@ -25,6 +28,7 @@ INIT_TYPES = {
 
 NORMS.register("batch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("instance", affine=False, track_running_stats=False)(nn.InstanceNorm2d)
+NORMS.register("instance_affine", affine=True, track_running_stats=False)(nn.InstanceNorm2d)
 # With several processes, `networks.fast` synchronises both: same weights, same keys.
 NORMS.register("syncbatch", affine=True, track_running_stats=True)(nn.BatchNorm2d)
 NORMS.register("none")(nn.Identity)  # which keeps the index of the layers behind it
@@ -66,15 +70,25 @@ def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02,
     return net
 
 
-def together(net: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
+def normalise_spectrally(net: nn.Module) -> nn.Module:
+    """Divide the weight of each convolution and linear layer by its largest singular value (Miyato et al. 2018)."""
+    for module in list(net.modules()):
+        if isinstance(module, (_ConvNd, nn.Linear)):
+            spectral_norm(module)
+    return net
+
+
+def together(net: nn.Module, *batches: Tensor, **arguments: Any) -> tuple[Any, ...]:
     """Run a network on several batches (N, C, H, W) in one call if that changes no result, else in one call each.
 
-    Batch norm in training mode must see each batch separately; images of different sizes do not concatenate.
+    Batch norm in training mode must see each batch separately; images of different sizes do not concatenate. Returns
+    what the network returns, tensors or nested lists of them, for each batch.
     """
     mixes = any(isinstance(module, _BatchNorm) and module.training for module in net.modules())
-    if mixes or len({x.shape[1:] for x in batches}) > 1:
-        return tuple(net(x) for x in batches)
-    return net(torch.cat(batches)).split([len(x) for x in batches])
+    if len(batches) == 1 or mixes or len({x.shape[1:] for x in batches}) > 1:
+        return tuple(net(x, **arguments) for x in batches)
+    out, sizes = net(torch.cat(batches), **arguments), [len(x) for x in batches]
+    return tuple(tree_map(lambda x, i=i: x.split(sizes)[i], out) for i in range(len(batches)))
 
 
 class AnySize(nn.Module, ABC):

@@ -1,23 +1,30 @@
-"""GAN objectives and the gradient penalty."""
+"""GAN objectives, gradient penalties, and `GANLoss`, which plays a discriminator and a generator against each other."""
 
 import contextlib
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from networks.augment import augmented
 from networks.layers import together
 from util.errors import UsageError, unknown
 from util.registry import Registry
 
 OBJECTIVES = Registry("GAN objective")
+BALANCE_RATE = 0.001  # of BEGAN's k
 
 
 @OBJECTIVES.register("vanilla")
+@OBJECTIVES.register("relativistic")
 def vanilla(prediction: Tensor, target: Tensor, real: bool, for_discriminator: bool) -> Tensor:
-    """Cross entropy of the logits (Goodfellow et al. 2014; non-saturating for the generator)."""
+    """Cross entropy of the logits (Goodfellow et al. 2014; non-saturating for the generator).
+
+    `relativistic`: of their differences from the mean of the others (Jolicoeur-Martineau 2019, equation 8).
+    """
     return F.binary_cross_entropy_with_logits(prediction, target)
 
 
@@ -34,40 +41,181 @@ def hinge(prediction: Tensor, target: Tensor, real: bool, for_discriminator: boo
     return F.relu(1 - signed).mean() if for_discriminator else -signed.mean()
 
 
+@OBJECTIVES.register("wgan")
 @OBJECTIVES.register("wgangp")
 def wgangp(prediction: Tensor, target: Tensor, real: bool, for_discriminator: bool) -> Tensor:
-    """The critic's mean score (Gulrajani et al. 2017); `GANLoss.discriminator` adds the gradient penalty."""
+    """The critic's mean score (Arjovsky et al. 2017); `GANLoss.discriminator` adds the penalty of `wgangp`."""
     return -prediction.mean() if real else prediction.mean()
 
 
-class GANLoss(nn.Module):
-    """The objective of a discriminator, and of the generator that tries to fool it, on a map of scores (N, 1, H, W)."""
+@OBJECTIVES.register("began")
+def began(prediction: Tensor, target: Tensor, real: bool, for_discriminator: bool) -> Tensor:
+    """The mean energy, low for real images (Berthelot et al. 2017); `GANLoss.discriminator` weights it with k."""
+    return prediction.mean()
 
-    def __init__(self, gan_mode: str, target_real_label: float = 1.0, target_fake_label: float = 0.0):
+
+class GANLoss(nn.Module):
+    """The objective of a discriminator, and of the generator that tries to fool it.
+
+    A discriminator returns scores (N, 1, H, W), or a list of them for several scales, whose losses are averaged. Called
+    with `features=True`, it returns for each scale a list of what its layers computed, the scores last.
+    """
+
+    def __init__(
+        self,
+        gan_mode: str,                                 # a name in OBJECTIVES
+        target_real_label: float = 1.0,
+        target_fake_label: float = 0.0,
+        *,
+        r1: float = 0.0,                               # gamma of the penalty on real images (Mescheder et al. 2018)
+        gp: float = 0.0,                               # weight of the zero-centred penalty between real and generated
+        penalty_every: int = 1,                        # steps from one of these penalties to the next
+        due: Callable[[int], bool] = lambda every: True,  # whether this step is one of them
+        diffaugment: Sequence[str] = (),               # names in AUGMENTATIONS: what the discriminator sees of images
+        lambda_feature: float = 0.0,                   # weight of feature matching
+        gamma: float = 0.5,                            # of BEGAN: energy of generated images over that of real ones
+    ):
         super().__init__()
         self.gan_mode = gan_mode
         self.objective = OBJECTIVES.constructor(gan_mode)
+        self.relative = gan_mode == "relativistic"
         self.labels = {True: target_real_label, False: target_fake_label}
+        self.r1, self.gp, self.penalty_every, self.due = r1, gp, penalty_every, due
+        self.diffaugment, self.lambda_feature, self.gamma = diffaugment, lambda_feature, gamma
 
-    def forward(self, prediction: Tensor, target_is_real: bool, for_discriminator: bool = True) -> Tensor:
+    def forward(self, prediction: Tensor | list[Tensor], target_is_real: bool,
+                for_discriminator: bool = True) -> Tensor:
         """The mean over all scores, of any shape; the hinge has another form for the generator."""
-        target = torch.full_like(prediction, self.labels[bool(target_is_real)])
-        return self.objective(prediction, target, bool(target_is_real), for_discriminator)
+        if self.relative:
+            raise UsageError("--gan_mode relativistic compares real and generated images; this model scores them "
+                             "separately (GANLoss.generator and GANLoss.discriminator see both)")
+        return self._mean(prediction if isinstance(prediction, list) else [prediction], bool(target_is_real),
+                          for_discriminator)
+
+    def _mean(self, scores: list[Tensor], real: bool, for_discriminator: bool) -> Tensor:
+        """The objective's mean over the scales."""
+        losses = [self.objective(s, torch.full_like(s, self.labels[real]), real, for_discriminator) for s in scores]
+        return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
 
     def discriminator(self, netD: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of netD, the mean over real and fake plus any penalty, and its terms `real`, `fake`, `gp`.
+        """The loss of netD, the mean over real and fake plus any penalty, and its terms `real`, `fake`, `gp`, `r1`.
 
         `real` and `fake` are (N, C, H, W); `fake` is detached here, so the generator gets no gradient. Batch norm
         normalises real and generated images separately.
         """
-        fake = fake.detach()
-        scores = together(netD, fake, real)
-        terms = {"fake": self(scores[0], False), "real": self(scores[1], True)}
+        real, fake = augmented(real, self.diffaugment), augmented(fake.detach(), self.diffaugment)
+        on_fake, on_real = ([scale[-1] for scale in scales] for scales in judge(netD, fake, real, learning=True))
+        if self.gan_mode == "began":
+            return self._energies(netD, on_real[0].mean(), on_fake[0].mean())
+        if self.relative:
+            on_fake, on_real = relative(on_fake, on_real), relative(on_real, on_fake)
+        terms = {"fake": self._mean(on_fake, False, True), "real": self._mean(on_real, True, True)}
         loss = 0.5 * (terms["fake"] + terms["real"])
+        penalties = self._penalties(netD, real, fake)
+        return sum(penalties.values(), loss), terms | penalties
+
+    def generator(self, netD: nn.Module, fake: Tensor, real: Tensor | None = None, name: str = "G",
+                  paired: bool = False) -> dict[str, Tensor]:
+        """The losses of a generator whose images are `fake`: `name`, and with lambda_feature `<name>_feature`.
+
+        `real` is needed for feature matching and `relativistic`. With `paired`, each image's features shall be those of
+        its partner (Wang et al. 2018, equation 3), else their mean over batch and positions (Salimans et al. 2016).
+        """
+        both = self.relative or self.lambda_feature > 0
+        if both and real is None:
+            raise UsageError("--gan_mode relativistic and --lambda_feature need real images beside the generated ones; "
+                             "this model's generator_loss gives GANLoss.generator none")
+        images = [augmented(x, self.diffaugment) for x in ((fake, real) if both else (fake,)) if x is not None]
+        scales, *others = judge(netD, *images, features=self.lambda_feature > 0)
+        scores = [scale[-1] for scale in scales]
+        if self.relative:
+            on_real = [scale[-1] for scale in others[0]]
+            loss = 0.5 * (self._mean(relative(scores, on_real), True, False)
+                          + self._mean(relative(on_real, scores), False, False))
+        else:
+            loss = self._mean(scores, True, False)
+        if not self.lambda_feature:
+            return {name: loss}
+        return {name: loss, f"{name}_feature": self.lambda_feature * feature_distance(scales, others[0], paired)}
+
+    def _energies(self, netD: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """L(x) - k L(G), and the control of k (Berthelot et al. 2017, equation 5); `balance` is their measure M."""
+        balance: Any = getattr(netD, "balance", None)
+        if balance is None:
+            raise UsageError("--gan_mode began needs a discriminator that is an autoencoder: --netD autoencoder")
+        difference = (self.gamma * real - fake).detach()
+        loss = real - balance.clone() * fake
+        with torch.no_grad():
+            balance.copy_((balance + BALANCE_RATE * difference).clamp(0, 1))
+        return loss, {"fake": fake, "real": real, "balance": real + difference.abs()}
+
+    def _penalties(self, netD: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         if self.gan_mode == "wgangp":
-            terms["gp"] = cal_gradient_penalty(netD, real, fake, real.device)[0]
-            loss = loss + terms["gp"]
-        return loss, terms
+            return {"gp": cal_gradient_penalty(netD, real, fake, real.device)[0]}
+        if not (self.r1 or self.gp) or not self.due(self.penalty_every):
+            return {}
+        weights = {"r1": ("real", self.r1 / 2), "gp": ("mixed", self.gp)}
+        return {name: self.penalty_every * weight * squared_gradient(netD, points_between(real, fake, place))
+                for name, (place, weight) in weights.items() if weight}
+
+
+def judge(netD: nn.Module, *batches: Tensor, features: bool = False,
+          learning: bool = False) -> list[list[list[Tensor]]]:
+    """For each batch and each scale of netD: the features if asked for, then the scores.
+
+    Of two batches the first is generated, as a discriminator that remembers past images must know.
+    """
+    more = {"features": True} if features else {}
+    if hasattr(netD, "remembers"):
+        found = tuple(netD(x, past=past, learning=learning, **more)
+                      for x, past in zip(batches, ("fake", "real"), strict=False))
+    else:
+        found = together(netD, *batches, **more)
+    if features:
+        return list(found)
+    return [[[scores] for scores in (out if isinstance(out, list) else [out])] for out in found]
+
+
+def relative(scores: list[Tensor], others: list[Tensor]) -> list[Tensor]:
+    """Scores of each scale above the mean of the others."""
+    return [score - other.mean() for score, other in zip(scores, others, strict=True)]
+
+
+def feature_distance(fake: list[list[Tensor]], real: list[list[Tensor]], paired: bool) -> Tensor:
+    """The mean L1 distance over all scales and layers, of features or of their means; `real` gets no gradient."""
+    pairs = [(one, other.detach()) for ours, theirs in zip(fake, real, strict=True)
+             for one, other in zip(ours[:-1], theirs[:-1], strict=True)]
+    if not paired:
+        pairs = [(one.mean((0, 2, 3)), other.mean((0, 2, 3))) for one, other in pairs]
+    return torch.stack([F.l1_loss(one, other) for one, other in pairs]).mean()
+
+
+def points_between(real: Tensor, fake: Tensor, place: str) -> Tensor:
+    """Where a gradient is taken: real images, fake ones, or random points between; (N, C, H, W), which asks for it."""
+    if place not in ("real", "fake", "mixed"):
+        raise unknown("place for the gradient penalty", place, ("real", "fake", "mixed"))
+    if real.shape != fake.shape:
+        raise UsageError(f"the gradient penalty needs real and generated images of one size, not "
+                         f"{tuple(real.shape)} and {tuple(fake.shape)}; use --preprocess resize_and_crop")
+    share: Any = {"real": 1.0, "fake": 0.0}.get(place)
+    if share is None:
+        share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    return (share * real + (1 - share) * fake).detach().requires_grad_(True)
+
+
+def score_gradient(netD: nn.Module, points: Tensor, mean: bool) -> Tensor:
+    """The gradient (N, C*H*W) of each image's scores, their mean or their sum, which can be differentiated again."""
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
+    with eager:  # compiled code has no second derivative
+        out = netD(points)
+    scores = out if isinstance(out, list) else [out]
+    total: Any = sum(x.flatten(1).mean(1).sum() / len(scores) if mean else x.sum() for x in scores)
+    return torch.autograd.grad(total, points, create_graph=True)[0].flatten(1)
+
+
+def squared_gradient(netD: nn.Module, points: Tensor) -> Tensor:
+    """E |grad D|^2, the zero-centred penalty, of each image's mean score (Mescheder et al. 2018, equation 9)."""
+    return score_gradient(netD, points, mean=True).square().sum(1).mean()
 
 
 def cal_gradient_penalty(
@@ -82,18 +230,5 @@ def cal_gradient_penalty(
     """lambda_gp * E[(|grad D| - constant)^2] and the gradients (N, C*H*W) (Gulrajani et al. 2017, equation 3)."""
     if lambda_gp <= 0.0:
         return torch.zeros((), device=device), None
-    if type not in ("real", "fake", "mixed"):
-        raise unknown("place for the gradient penalty", type, ("real", "fake", "mixed"))
-    if real_data.shape != fake_data.shape:
-        raise UsageError(f"the gradient penalty needs real and generated images of one size, not "
-                         f"{tuple(real_data.shape)} and {tuple(fake_data.shape)}; use --preprocess resize_and_crop")
-    share: Any = {"real": 1.0, "fake": 0.0}.get(type)
-    if share is None:
-        share = torch.rand(len(real_data), 1, 1, 1, device=device, dtype=real_data.dtype)
-    points = (share * real_data + (1 - share) * fake_data).detach().requires_grad_(True)
-    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
-    with eager:  # compiled code has no second derivative
-        scores = netD(points)
-    gradients, = torch.autograd.grad(scores, points, torch.ones_like(scores), create_graph=True)
-    gradients = gradients.flatten(1)
+    gradients = score_gradient(netD, points_between(real_data, fake_data, type), mean=False)
     return lambda_gp * ((gradients + 1e-16).norm(2, dim=1) - constant).square().mean(), gradients

@@ -82,6 +82,16 @@ class BaseOptions(ABC):
                                                           f"percentiles, 1%%:99%%; auto: 0:255, or the span of "
                                                           f"16-bit and float files")
 
+        add("--more_data", type=words, default=[], help="further data roots, comma-separated, whose images join those "
+                                                        "of --dataroot")
+        add("--crops", type=positive, default=1, help="random crops of each image in an epoch, for large images (with "
+                                                      "--preprocess crop)")
+        add("--labels", default="", help="what is known of each image: `folders`, its folder is its class, or a CSV "
+                                         "file: file names, then a column of classes, or one for each attribute")
+        add("--attributes", type=words, default=[], help="the labels to use, comma-separated; all, unless given")
+        add("--exclusive", action="store_true", help="each image has exactly one of the attributes; found in training")
+        add("--masks", default=None, help="folder of masks, laid out like the data root: images are translated where "
+                                          "theirs is white")
         add("--nodata", type=number, default=None, help="value of pixels without data, besides NaN and what files say")
         add("--keep_profile", action="store_true", help="do not convert embedded colour profiles to sRGB")
         add("--max_megapixels", type=positive, default=256, help="largest image, in millions of pixels of 4 bytes")

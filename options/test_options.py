@@ -12,7 +12,7 @@ from util.types import number_or_inf, ratio, tile
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
                "crop_size", "preprocess", "depth_A", "depth_B", "range_A", "range_B", "nodata", "keep_profile",
-               "max_megapixels", "seed", "plugin_dir"}
+               "max_megapixels", "seed", "plugin_dir", "labels", "attributes", "exclusive"}
 
 
 class TestOptions(BaseOptions):

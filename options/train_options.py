@@ -5,13 +5,14 @@ import importlib.util
 from typing import Any
 
 from models.engine.schedule import LR_POLICIES
-from networks import OBJECTIVES
+from networks import AUGMENTATIONS, DISTANCES, OBJECTIVES
+from networks.distances import parse
 from options.base_options import BaseOptions
 from options.parser import Parser
 from options.record import FAST
 from util.errors import UsageError
 from util.metrics import find_metrics
-from util.types import fraction, natural, not_negative, positive
+from util.types import fraction, natural, not_negative, positive, words
 
 NOT_ON_RESUME = {"name", "suffix", "checkpoints_dir", "continue_train", "config", "epoch", "load_iter", "verbose",
                  "device", "gpu_ids", "init_from", "epoch_count",
@@ -34,6 +35,21 @@ class TrainOptions(BaseOptions):
         add("--lr_policy", default="linear", choices=LR_POLICIES, help=f"learning rate: {', '.join(LR_POLICIES)}")
         add("--lr_decay_iters", type=positive, default=50, help="epochs between the steps of --lr_policy step")
         add("--gan_mode", default="lsgan", choices=OBJECTIVES, help=f"GAN objective: {', '.join(OBJECTIVES)}")
+        add("--spectral_norm", action="store_true", help="spectral normalisation in the discriminator")
+        add("--r1", type=not_negative, default=0, help="gamma of the gradient penalty on real images; 0: none")
+        add("--gp", type=not_negative, default=0, help="weight of the zero-centred gradient penalty between real and "
+                                                       "generated images; 0: none")
+        add("--penalty_every", type=positive, default=16, help="steps from one of these penalties, which count so many "
+                                                               "times, to the next")
+        add("--diffaugment", type=words, default=[], help=f"differentiable augmentation of what the discriminator "
+                                                          f"sees: {', '.join(AUGMENTATIONS)}")
+        add("--lambda_feature", type=not_negative, default=0, help="weight of matching the discriminator's features")
+        add("--reconstruction", type=words, default=["l1"], help=f"distance of the losses that compare with the truth "
+            f"or the input, NAME or NAME:WEIGHT, comma-separated: {', '.join(DISTANCES)}")
+        add("--began_gamma", type=fraction, default=0.5, help="of --gan_mode began: energy of generated images over "
+                                                              "that of real ones")
+        add("--n_critic", type=positive, default=1, help="discriminator steps per generator step")
+        add("--lr_D", type=not_negative, default=None, help="learning rate of discriminators; --lr, unless given")
         add("--pool_size", type=natural, default=50, help="size of the discriminator's image history; 0 turns it off")
 
         add("--continue_train", action="store_true", help="resume the run --name from its last state")
@@ -104,6 +120,19 @@ class TrainOptions(BaseOptions):
         if opt.patience and not (opt.val_freq and opt.metrics):
             off, on = ("--metrics ''", "--metrics auto") if opt.val_freq else ("--val_freq 0", "--val_freq 5")
             raise UsageError(f"--patience counts validations, and {off} turns them off; use {on}")
+        if opt.crops > 1 and "crop" not in opt.preprocess:
+            raise UsageError(f"--crops {opt.crops} takes random crops, and --preprocess {opt.preprocess} does not "
+                             f"crop; use --preprocess crop")
+        for word in opt.reconstruction:
+            parse(word)
+        for name in opt.diffaugment:
+            AUGMENTATIONS.constructor(name)
+        if (opt.gan_mode == "began") != (opt.netD == "autoencoder"):
+            raise UsageError("--gan_mode began and --netD autoencoder go together: one balances the energies that the "
+                             "other computes")
+        if opt.gan_mode in ("wgangp", "began") and (opt.r1 or opt.gp):
+            raise UsageError(f"--r1 and --gp are of no use with --gan_mode {opt.gan_mode}, which keeps the "
+                             f"discriminator in bounds itself")
         if opt.init_from == "":
             raise UsageError("--init_from is empty; give a run, a folder or a .pth file")
         if opt.continue_train and opt.init_from:

@@ -19,7 +19,7 @@ WRONG = {
     ),
     "discriminator": (["--netD", "basics"], "Unknown discriminator 'basics'. Did you mean 'basic'? Known: "),
     "norm": (["--norm", "btach"], "Unknown norm 'btach'. Did you mean 'batch'? Known: "),
-    "objective": (["--gan_mode", "wgan"], "Unknown GAN objective 'wgan'. Did you mean 'wgangp'? Known: "),
+    "objective": (["--gan_mode", "wgann"], "Unknown GAN objective 'wgann'. Did you mean 'wgan'? Known: "),
     "policy": (["--lr_policy", "cosin"], "Unknown value for --lr_policy 'cosin'. Did you mean 'cosine'? Known: "),
     "option": (["--lamda_L1", "3"], "unknown option '--lamda_L1' for --model pix2pix. Did you mean '--lambda_L1'?"),
     "required, misspelt": (
@@ -82,7 +82,7 @@ def layout(folder, **counts):
         (
             "pix2pix",
             {"trainA": 3, "trainB": 1},
-            "2 images have no partner of the same name in the other folder: d/trainA/1, d/trainA/2",
+            "2 images have no partner of the same name in the other folder: d/trainA/1.png, d/trainA/2.png",
         ),
     ],
 )

@@ -16,6 +16,9 @@ from networks.fast import Choices, accelerate
 STATE_DICTS = json.loads((GOLDEN / "state_dicts.json").read_text())
 TRAINING = json.loads((GOLDEN / "training.json").read_text())
 
+NO_KIT = {"spectral_norm": False, "r1": 0, "gp": 0, "penalty_every": 16, "diffaugment": [], "lambda_feature": 0,
+          "began_gamma": 0.5, "n_critic": 1, "lr_D": None, "reconstruction": ["l1"], "metric_weights": None}
+
 
 @pytest.mark.parametrize("case", STATE_DICTS)
 def test_state_dict_keys_order_and_shapes(case):
@@ -61,6 +64,7 @@ def test_six_steps(run, plain, tmp_path):
         name="run",
         epoch="latest",
         lr_decay_iters=50,
+        **NO_KIT,
         model=run.split("_lsgan")[0].split("_vanilla")[0],
     )
     model = create_model(opt)

@@ -243,5 +243,7 @@ def test_wgangp_has_its_penalty_in_every_model(name, norm):
 def test_models_are_listed():
     from util.plugins import plugin_names
 
-    assert plugin_names("models", "model") == ["colorization", "cycle_gan", "pix2pix", "template", "test"]
+    assert plugin_names("models", "model") == [
+        "colorization", "cut", "cycle_gan", "dcl_gan", "discogan", "dualgan", "masked", "pix2pix", "santa", "stargan",
+        "template", "test"]
     assert models.find_model_using_name("test").__name__ == "TestModel"

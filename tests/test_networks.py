@@ -17,6 +17,7 @@ from util.errors import UsageError
 from util.registry import Registry
 
 SMALL = [name for name in GENERATORS if name not in ("unet_512", "unet_1024")]
+DESCRIBED = [name for name in SMALL if name.startswith(("resnet", "unet"))]
 
 
 def side(name):
@@ -51,9 +52,14 @@ def test_padding_leaves_fitting_sizes_alone_and_reflects_others():
 @pytest.mark.parametrize("norm", NORMS)
 def test_discriminator_scores_patches_and_every_parameter_learns(name, norm):
     net = define_D(4, 2, name, 2, norm)
-    y = net(torch.randn(2, 4, 32, 48))
-    assert y.shape[:2] == (2, 1)
-    y.square().mean().backward()
+    scales = net(torch.randn(2, 4, 64, 80), features=True)
+    scores = net(torch.randn(2, 4, 64, 80))
+    assert isinstance(scores, list) == (name == "multiscale")
+    scores = scores if isinstance(scores, list) else [scores]
+    assert [scale[-1].shape for scale in scales] == [y.shape for y in scores]
+    assert all(y.shape[:2] == (2, 1) for y in scores)
+    assert all(len(scale) > 2 for scale in scales)
+    sum(y.square().mean() for y in scores).backward()
     assert not [key for key, p in net.named_parameters() if p.grad is None]
 
 
@@ -65,7 +71,7 @@ def test_seventy_pixels_are_seen_by_the_basic_discriminator():
     assert rows.max() - rows.min() + 1 == 70
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", DESCRIBED)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dropout", [False, True])
 def test_the_state_dict_tells_what_it_was_built_with(name, norm, dropout):

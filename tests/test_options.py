@@ -103,7 +103,7 @@ def test_help_lists_what_a_plugin_folder_adds(tmp_path):
         "GENERATORS.register('mine')(object)\nclass FooModel(TemplateModel): pass\n"
     )
     shown = cli("train.py", "--plugin_dir", ".", "--model", "foo", "--help").stdout
-    assert "foo, pix2pix" in " ".join(shown.split())
+    assert "dualgan, foo, masked, pix2pix" in " ".join(shown.split())
     assert "mine" in shown
 
 

@@ -208,7 +208,7 @@ def test_weights_of_another_kind_do_not_fit():
 def test_numbers_of_a_state(key, value):
     model, state = small_run()
     state[key] = value
-    with pytest.raises(ValueError, match="its metric or average is no number"):
+    with pytest.raises(ValueError, match="its metric, or its number of steps, is no number"):
         check_state(model, state, Path("x"))
 
 

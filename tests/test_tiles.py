@@ -33,7 +33,10 @@ def relative(whole, tiled):
     return ((whole - tiled).abs().max() / whole.abs().max()).item()
 
 
-@pytest.mark.parametrize("name", [name for name in GENERATORS if name not in ("unet_512", "unet_1024")])
+WHOLE = ("unet_512", "unet_1024", "santa", "vit_unet")  # too slow here, or a layer needs all of the image
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATORS if not name.startswith(WHOLE)])
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 def test_every_generator(name, norm):
     net = define_G(3, 2, 4, name, norm, norm == "batch", "xavier", 1.0)

@@ -47,6 +47,11 @@ def read_json(path: Path, parse: Callable[[Any], dict], remedy: str) -> dict:
         raise UsageError(f"{path} is damaged ({error}); {remedy}") from error
 
 
+def file_name(words: str) -> str:
+    """The words as part of a file's name, with _ for what may not be in one everywhere."""
+    return re.sub(r"[^\w-]+", "_", words)
+
+
 def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:

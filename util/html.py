@@ -196,6 +196,8 @@ def is_translation(label: str) -> bool:
 def head_of(label: str, part: Sequence[str]) -> str:
     """What a picture is among those of its part."""
     kind = label.partition("_")[0]
+    if kind == "fake" and sum(map(is_translation, part)) > 1:
+        return label.partition("_")[2].replace("_", " ")
     return "truth" if kind == "real" and label != part[0] else HEADS.get(kind, label)
 
 

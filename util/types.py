@@ -41,6 +41,10 @@ tile = described("auto, off, or a whole number from 64", lambda word: word if wo
                  lambda n: isinstance(n, str) or n >= 64)
 
 
+numbers = described("whole numbers from 0, separated by commas", lambda word: [int(part) for part in word.split(",")],
+                    lambda found: min(found) >= 0)
+
+
 def words(text: str) -> list[str]:
     """Words separated by commas."""
     return [word for word in text.split(",") if word]

@@ -44,8 +44,8 @@ class Loader:
         )
 
     def __len__(self) -> int:
-        """Images per epoch, not batches."""
-        return int(min(len(self.dataset), self.opt.max_dataset_size))
+        """Images per epoch, not batches; crops of one image count as images."""
+        return int(min(len(self.dataset), self.opt.max_dataset_size)) * (self.opt.crops if self.opt.isTrain else 1)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Set which epoch comes next, and how many of its images to skip."""

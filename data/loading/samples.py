@@ -39,6 +39,7 @@ class Samples(Dataset):
     def __init__(self, dataset: BaseDataset, opt, length: int):
         self.dataset, self.seed, self.plugin_dir = dataset, opt.seed, opt.plugin_dir
         self.length = length
+        self.crops = opt.crops if opt.isTrain else 1
         self.draws = 1 + DRAWS if opt.isTrain else 1
         self.patience = opt.worker_timeout / 2  # seconds
 
@@ -71,7 +72,7 @@ class Samples(Dataset):
         reads(name)
         try:
             with seeded(seed):
-                sample = self.dataset[index]
+                sample = self.dataset[index // self.crops]
         except UNREADABLE as error:
             raise ImageError(name, str(error), away=is_away(error)) from error
         for key, value in sample.items():

@@ -1,8 +1,9 @@
 """A training step as one CUDA graph: a few hundred kernels start at once instead of one by one."""
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,57 +43,71 @@ def decide(model: BaseModel, opt: Namespace) -> None:
     opt.cuda_graph = "off" if reason else "on"
 
 
+class Recorded(NamedTuple):
+    """One kind of step."""
+
+    replay: Callable[[], None]
+    outputs: dict[str, Tensor]  # attributes of the model that it sets
+    flags: list[Tensor]         # of the guard
+
+
 class CapturedStep:
     """Called instead of `optimize_parameters`, after `set_input`; a batch of another shape takes an eager step.
 
     What changes between steps is in tensors that are filled before a replay: inputs, choices of image pools, learning
-    rates. `record(step)` returns a function that replays the step.
+    rates. Steps of another kind, by what `due` answers in them, have a graph of their own. `record(step)` returns a
+    function that replays the step.
     """
 
     def __init__(self, model: BaseModel, guard: Guard, record: Callable[[Callable[[], None]], Callable[[], None]]):
         self.model, self.guard, self.record = model, guard, record
-        self.steps = 0
-        self.replay: Callable[[], None] | None = None
+        self.shapes: dict[str, torch.Size] = {}  # of the inputs, once there are tensors for them
         self.given_up = False
+        self.forget()
 
     def __call__(self, inputs: dict[str, Tensor]) -> None:
         """Train on these attributes of the model, which `set_input` has set."""
-        self.steps += 1
+        kind = self.model._engine.kind_of_step()
+        self.steps[kind] += 1
         whole = len(next(iter(inputs.values()), ())) == self.model.opt.batch_size
-        if self.replay is None and not self.given_up and self.steps > WARM_UP and whole:
-            self._capture(inputs)
-        if self.replay is None or {k: v.shape for k, v in inputs.items()} != self.shapes:
+        if kind not in self.recorded and not self.given_up and self.steps[kind] > WARM_UP and whole:
+            self._capture(inputs, kind)
+        if kind not in self.recorded or {k: v.shape for k, v in inputs.items()} != self.shapes:
             self.model.optimize_parameters()
             return
         self._fill(inputs)
-        self.replay()
+        self.recorded[kind].replay()
         for pool in self.pools:
             pool.planned = False  # used by the replay, which runs no Python
-        vars(self.model).update(self.outputs)
-        self.guard.flags = list(self.flags)
+        vars(self.model).update(self.recorded[kind].outputs)
+        self.guard.flags = list(self.recorded[kind].flags)
 
     def forget(self) -> None:
         """Record again: the optimizers' tensors have been replaced."""
-        self.steps, self.replay = 0, None
+        self.steps: Counter[tuple] = Counter()     # of each kind
+        self.recorded: dict[tuple, Recorded] = {}
 
-    def _capture(self, inputs: dict[str, Tensor]) -> None:
+    def _capture(self, inputs: dict[str, Tensor], kind: tuple) -> None:
         """Record the step and compare it with the eager one; on any difference or failure, steps stay eager."""
         before = self._state()
         try:
-            self._prepare(inputs)
+            if {k: v.shape for k, v in inputs.items()} != self.shapes:
+                self._prepare(inputs)
             plain = self._moved(self.model.optimize_parameters, inputs, before)
             self._restore(before)
             self._fill(inputs)
             self._drop_graphs()
-            replay = self.record(self._step_with_static_rates)
-            self.flags, self.guard.flags = self.guard.flags, []
-            self.outputs = {k: v.detach() for k, v in vars(self.model).items() if torch.is_tensor(v)}
+            replays: list[Callable[[], None]] = []
+            set_by_it = changed_tensors(self.model,
+                                        lambda: replays.append(self.record(self._step_with_static_rates)))
+            replay, flags, self.guard.flags = replays[0], self.guard.flags, []
+            outputs = {name: value.detach() for name, value in set_by_it.items()}
             self._restore(before)
             captured = self._moved(replay, inputs, before)
             difference = float((captured - plain).norm() / plain.norm().clamp_min(1e-30))
             if not difference <= TOLERANCE:
                 raise UsageError(f"after {COMPARED} steps its weights are off by {difference:.0%} of their change")
-            self.replay = replay
+            self.recorded[kind] = Recorded(replay, outputs, flags)
             tell(f"the step is one CUDA graph (weights within {difference:.1%} after {COMPARED} steps)")
         except (RuntimeError, UsageError, torch.AcceleratorError) as error:
             self.given_up = True

@@ -21,7 +21,8 @@ def matching(net: nn.Module, state: Any, path: str | Path) -> dict[str, Tensor]:
     wanted = net.state_dict()
     state = checkpoint.clean_state_dict(state, path, wanted.keys())
     later = [key for key in wanted if key not in state and key.endswith("num_batches_tracked")]  # since PyTorch 0.4.1
-    others = [key for key in {**wanted, **state} if key not in later and (
+    any_size = getattr(net, "any_size", ())  # buffers that depend on the size of the images
+    others = [key for key in {**wanted, **state} if key not in (*later, *any_size) and (
         key not in wanted or key not in state or wanted[key].shape != state[key].shape
         or wanted[key].is_complex() != state[key].is_complex() or (
             wanted[key].is_floating_point() and state[key].dtype == torch.bool))]
@@ -78,9 +79,9 @@ def check_rest(model: nn.Module, state: dict[str, Any]) -> None:
         for key in current.keys() & saved.keys():
             if not same_kind(current[key], saved[key]):
                 raise ValueError(f"a scheduler's {key} is {type(saved[key]).__name__}")
-    if not (isinstance(state["metric"], (int, float)) and isinstance(averaged := state.get("averaged", 0), int)
-            and averaged >= 0):
-        raise ValueError("its metric or average is no number")
+    counts = [state.get(key, 0) for key in ("averaged", "steps")]
+    if not (isinstance(state["metric"], (int, float)) and all(isinstance(n, int) and n >= 0 for n in counts)):
+        raise ValueError("its metric, or its number of steps, is no number")
 
 
 def same_kind(one: Any, other: Any) -> bool:

@@ -78,7 +78,8 @@ def add_direction(page: HTML, part: list[str], results: dict[str, Result], value
     own = part[0] == next(iter(first.files))  # else the partner is the input
     files = {name: result.sources[0 if own else -1] for name, result in shown.items()}
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files.values()])
-    page.add_header(f"{source} to {target}: {len(shown)} images of {os.path.relpath(folder)}")
+    way = f"{source} to {target}: " if source != target else ""
+    page.add_header(f"{way}{len(shown)} images of {os.path.relpath(folder)}")
     columns = [Column(label, head_of(label, part), f"…_{label}.png") for label in part]
     rows = [Row(name if own else Path(files[name]).stem, result.files, values.get(name, {}), "" if own else name)
             for name, result in shown.items()]

@@ -26,6 +26,7 @@ from util.seed import derive, random_states, restore_random_states, seed_all
 
 RETRY = 60.0  # seconds until a failed save is tried again
 PAUSE = 2.0   # the same when there is nothing else to do
+ANY = "G_any"    # a generator that others may start from, in every direction
 ALSO = {"G_A": "G", "G": "G_A"}  # a single generator, and that of a cycle with the same direction
 
 
@@ -88,7 +89,8 @@ def init_from(nets: dict[str, nn.Module], source: str, checkpoints_dir: str, tag
     file fits its network.
     """
     files = find_weights(source, checkpoints_dir, tag)
-    chosen = {name: files.get(name) or files.get(ALSO.get(name, "")) for name in nets}
+    chosen = {name: files.get(name) or files.get(ALSO.get(name, "")) or (is_averaged(name) and files.get(ANY)) or None
+              for name in nets}
     if not any(chosen.values()):
         raise UsageError(f"--init_from {source} has {', '.join(sorted(files))}; this model has {', '.join(nets)}: "
                          f"none in common")
@@ -143,6 +145,7 @@ def save_state(model: nn.Module, progress: dict[str, Any]) -> None:
         "scalers": {name: scaler.state_dict() for name, scaler in engine.scalers.items()},
         "metric": float(model.metric),
         "averaged": engine.average.steps if engine.average else 0,
+        "steps": engine.steps,
         "progress": progress,
     }, state_file(model)))
 
@@ -216,6 +219,7 @@ def restore_state(model: nn.Module) -> dict[str, Any]:
             pool.images = [x.to(model.device) for x in processes[rank() % len(processes)]["pools"][key]]
         for name, scaler in model._engine.scalers.items():
             scaler.load_state_dict(state.get("scalers", {}).get(name, scaler.state_dict()))
+        model._engine.steps = state.get("steps", 0)
         return {"processes": processes, **{key: state[key] for key in ("metric", "progress", "schedulers")}}
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         if ran_out(error):

@@ -32,6 +32,8 @@ class EngineState:
     part: MicroBatch = field(default_factory=MicroBatch)
     minimized: set[str] = field(default_factory=set)  # optimizers that have had this batch
     minimizing: bool = False                         # inside `minimize`
+    steps: int = 0                                   # taken in the training
+    periods: set[int] = field(default_factory=set)   # that `due` was asked for
     guarded: bool = False                            # a Guard is active around all steps
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
     average: WeightAverage | None = None             # with --ema
@@ -42,6 +44,22 @@ class EngineState:
     def begin(self, part: MicroBatch) -> None:
         """The next call of `optimize_parameters` sees this part of a step."""
         self.part, self.minimized = part, set()
+
+
+    def end_step(self) -> None:
+        """Count a step of the training, and its weights in the average."""
+        self.steps += 1
+        if self.average:
+            self.average.update()
+
+    def due(self, every: int) -> bool:
+        """Whether this step is one of each `every`, the first being one."""
+        self.periods.add(every)
+        return self.steps % every == 0
+
+    def kind_of_step(self) -> tuple[tuple[int, bool], ...]:
+        """What `due` answers in this step."""
+        return tuple((every, self.due(every)) for every in sorted(self.periods))
 
 
 def networks(model: nn.Module) -> dict[str, nn.Module]:

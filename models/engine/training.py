@@ -85,7 +85,7 @@ class Training:
     def step(self, batches: list[dict[str, Any]]) -> None:
         """One step of each optimizer, on one batch or --accumulate of them; a failure inside can't be undone."""
         self.in_step = True
-        model, average = self.model, self.model._engine.average
+        model = self.model
         mine, everyone = counts(len(batches), self.opt.batch_size, len(self.loader) - self.progress.iters)
         share.step = sum(mine) / sum(everyone)
         for i, batch in enumerate(batches):
@@ -93,8 +93,7 @@ class Training:
             model._engine.begin(MicroBatch(i == 0, mine[i] / sum(mine) if any(mine) else 1.0, i == len(batches) - 1))
             self.train_on(batch)
             self.progress.means.add(losses(model), share.batch)
-        if average:
-            average.update()
+        model._engine.end_step()
         self.files = [path for batch in batches for key in ("A_paths", "B_paths") for path in batch.get(key, [])]
         self.guard.end_step(self.files)
         self.progress.advance(sum(everyone))

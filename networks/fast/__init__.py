@@ -10,7 +10,7 @@ from torch import nn
 
 from networks.fast.boundary import Boundary, Recomputed, wrap
 from networks.fast.captured import Captured
-from networks.fast.compiled import Compiled, compilable, core, parts
+from networks.fast.compiled import Compiled, compilable, entrances, parts
 from networks.fast.table import NAMES, Choices, check_names, is_channels_last, plain, replacements
 from networks.fast.tiles import Tiled
 
@@ -33,7 +33,8 @@ def accelerate(net: nn.Module, choices: Choices, training: bool = True) -> nn.Mo
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     if choices.precision is not None or channels_last:
-        wrap(*core(net), Boundary, choices.device.type, choices.precision, channels_last)
+        for module, name in entrances(net):
+            wrap(module, name, Boundary, choices.device.type, choices.precision, channels_last)
     if choices.captured:
         wrap(net, "forward", Captured, net)
     if choices.tile is not None:

@@ -21,13 +21,19 @@ def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:
     if hasattr(net, "parts"):
         return net.parts()
     if type(net) is ResnetGenerator:
-        return [(net, "encode"), *((block, "forward") for block in net.model[10:-9]), (net, "decode")]
+        blocks = ((block, "forward") for block in net.model[net.first:net.last])
+        return [(net, "encode"), *blocks, (net, "decode")]
     return [core(net)]
 
 
 def core(net: nn.Module) -> tuple[nn.Module, str]:
     """(module, method) of what a network computes, without the padding of `AnySize` around it."""
     return net, "translate" if isinstance(net, AnySize) else "forward"
+
+
+def entrances(net: nn.Module) -> list[tuple[nn.Module, str]]:
+    """(module, method) of all that is called from outside: what a network computes, and what its layers do."""
+    return [core(net), *((net, name) for name in getattr(net, "entrances", ()))]
 
 
 def compilable(net: nn.Module, device: torch.device) -> bool:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from networks.blur import Downsample, Upsample
 from networks.fast.table import plain
 from networks.fast.tile_layers import Layer, Norm, Region, Span, layer_of
 from networks.layers import AnySize
@@ -52,7 +53,7 @@ def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str
     shells: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in net.buffers()}
     shells |= {id(weight): nn.Parameter(weight.detach().to("meta"), False) for weight in net.parameters()}
     twin = plain(copy.deepcopy(net, shells))  # without a copy of the weights
-    tracer = fx.Tracer()
+    tracer = Tracer()
     tracer.traced_func_name = "translate" if isinstance(net, AnySize) else "forward"
     try:
         nodes = tracer.trace(twin)
@@ -65,6 +66,13 @@ def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str
     except Exception as error:  # of a plugin's network: anything
         raise UsageError(f"{type(net).__name__} can't be computed in tiles: {one_line(error)}") from error
     return {node.name: layer_of(node, net, shapes.found) for node in inner}, result.name
+
+
+class Tracer(fx.Tracer):
+    """Sees a blur as one layer."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (Downsample, Upsample)) or super().is_leaf_module(m, module_qualified_name)
 
 
 class Shapes(fx.Interpreter):

@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 from torch.nn.utils.parametrize import is_parametrized
 
+from networks.blur import Downsample, Upsample
 from util.errors import UsageError
 
 Span = tuple[int, int]      # first, and one past the last
@@ -211,6 +212,12 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
         return Window(inputs, shape, module)
     if isinstance(module, nn.ConvTranspose2d):
         return Transposed(inputs, shape, module)
+    if isinstance(module, Downsample):
+        return Window(inputs, shape, with_filter(nn.Conv2d, module.filt, padding_mode="reflect"))
+    if isinstance(module, Upsample):
+        layer = Transposed(inputs, shape, with_filter(nn.ConvTranspose2d, module.filt))
+        layer.mode = "replicate"
+        return layer
     if isinstance(module, nn.Upsample):
         return Upsampled(inputs, shape, module)
     if isinstance(module, (nn.InstanceNorm2d, _BatchNorm)) and _is_of_image(module):
@@ -220,6 +227,14 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
     if isinstance(module, (*POINTWISE, _NormBase)) or (isinstance(module, _DropoutNd) and not module.training):
         return Called(node, module, shape)
     raise UsageError("it is not known how far it reaches")
+
+
+def with_filter(kind: Any, kernel: Tensor, **arguments: Any) -> Any:
+    """A blur's convolution, of each channel by itself, which is padded where it leaves the image."""
+    count, size = kernel.shape[0], kernel.shape[2]
+    module = kind(count, count, size, 2, 1, groups=count, bias=False, device=kernel.device, **arguments)
+    module.weight = nn.Parameter(kernel, requires_grad=False)
+    return module
 
 
 def _is_of_image(norm: Any) -> bool:

@@ -27,6 +27,11 @@ from util.types import words
 SPANS = {"uint8": "0:255", "uint16": "0:65535"}
 
 
+def stems_in(folder: str) -> dict[str, str]:
+    """Path below the folder without its extension -> file; raises UsageError if two are equal, or there are none."""
+    return {stem: path for (_, stem), path in by_stem([Path(folder)], list_images(folder)).items()}
+
+
 def main(argv: Sequence[str]) -> int:
     """Print the figures, and write them to --output; returns 1 if a metric had to be left out, else 0."""
     parser = OneLineParser(prog="python -m util.metrics", description=__doc__.splitlines()[0])
@@ -44,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
         Path(opt.output).mkdir(parents=True, exist_ok=True)
     use_plugin_dir(opt.plugin_dir, "util.metrics")
     scores = Scores(choose(opt.metrics, opt.metric_weights), pick_device(opt.device, None)[1], opt.metric_weights)
-    outputs = translations_of(Path(opt.outputs)) or by_stem(opt.outputs, list_images(opt.outputs))
-    truths = by_stem(opt.truths, list_images(opt.truths))
+    outputs = translations_of(Path(opt.outputs)) or stems_in(opt.outputs)
+    truths = stems_in(opt.truths)
     compare(scores, outputs, truths, opt.range)
     figures = scores.figures()
     if not figures and scores.failed:

@@ -37,8 +37,22 @@ def _lpips() -> nn.Module:
     return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
 
 
+def _vgg() -> nn.Module:
+    from torchvision.models import VGG19_Weights, vgg19
+
+    return vgg19(weights=VGG19_Weights.IMAGENET1K_V1).features[:30]  # up to relu5_1
+
+
+def _dists() -> nn.Module:
+    from torchmetrics.functional.image.dists import DISTSNetwork
+
+    return DISTSNetwork()
+
+
 NETWORKS = {"inception": Pretrained("weights-inception-2015-12-05-6726825d.pth", "torch_fidelity", _inception),
-            "lpips": Pretrained("alexnet-owt-7be5be79.pth", "torchmetrics", _lpips)}
+            "lpips": Pretrained("alexnet-owt-7be5be79.pth", "torchmetrics", _lpips),
+            "vgg": Pretrained("vgg19-dcbb9e9d.pth", "torchvision", _vgg),
+            "dists": Pretrained("vgg16-397923af.pth", "torchmetrics", _dists)}
 
 
 def check_given(given: str) -> None:
@@ -59,7 +73,7 @@ def load(name: str, given: str | None, device: torch.device) -> nn.Module:
     """The network in evaluation mode; raises UsageError if the library or the weights are unavailable."""
     network = NETWORKS[name]
     if importlib.util.find_spec(network.library) is None:
-        raise UsageError(f'metrics that use {name} need an extra: pip install -e ".[metrics]"')
+        raise UsageError(f'what uses {name} needs an extra: pip install -e ".[metrics]"')
     try:
         with _hub_with(network, given):
             return network.make().to(device).eval().requires_grad_(False)

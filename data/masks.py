@@ -1,0 +1,27 @@
+"""Which pixels of an image are translated: a folder of masks laid out like the data root."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.image_folder import list_images
+from util.errors import UsageError
+from util.frames import stem_of
+from util.notices import notice
+
+
+class Masks:
+    """The mask of an image has its path below the data root, with any extension; without one, all is translated."""
+
+    def __init__(self, folder: str, roots: Sequence[str], paths: Sequence[str]):
+        masks = {stem_of(Path(path).relative_to(folder)): path for path in list_images(folder)}
+        bases = [Path(root) if Path(root).is_dir() else Path(root).parent for root in roots]
+        self.files: dict[str, str] = {}
+        for path in paths:
+            base = next((base for base in bases if Path(path).is_relative_to(base)), Path(path).parent)
+            if (stem := stem_of(Path(path).relative_to(base))) in masks:
+                self.files[path] = masks[stem]
+        if not self.files:
+            raise UsageError(f"--masks {folder}: none of the {len(paths)} images has a mask; that of {paths[0]} would "
+                             f"be {Path(folder) / stem}.png")
+        if without := len(paths) - len(self.files):
+            notice("masks", f"{without} of {len(paths)} images have no mask in {folder}: they are translated whole")

@@ -1,0 +1,92 @@
+"""CUT and FastCUT: one-sided translation without pairs, by contrast of patches (Park et al. 2020)."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from models.base_model import BaseModel, frozen
+from networks.augment import drawn, mirrored
+from networks.patchnce import Contrast
+from util.image_pool import ImagePool
+from util.types import numbers
+
+
+class CUTModel(BaseModel):
+    """G: A -> B; each patch of G(A) is to tell its own patch of A from others, by the features of G's encoder.
+
+    Loss: GAN(G, D) + lambda_NCE (NCE(A, G(A)) + NCE(B, G(B))) / 2, the second being the identity term (equation 5).
+    FastCUT has no identity term, a larger lambda_NCE, and mirrors what it translates at random.
+    """
+
+    needs, capturable = "B", True
+
+    @staticmethod
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
+        parser.set_defaults(no_dropout=True, dataset_mode="unaligned", netG="resnet_9blocks_blurpool",
+                            netD="basic_blurpool", init_type="xavier")
+        if is_train:
+            parser.set_defaults(pool_size=0, n_epochs=200, n_epochs_decay=200)
+            parser.add_argument("--CUT_mode", default="CUT", choices=("CUT", "FastCUT"), help="which of the two")
+            parser.add_argument("--lambda_GAN", type=float, default=1.0, help="weight of the adversarial loss")
+            parser.add_argument("--lambda_NCE", type=float, default=None, help="weight of the contrast; 1, in FastCUT "
+                                                                               "10, unless given")
+            parser.add_argument("--nce_layers", type=numbers, default=[0, 4, 8, 12, 16], help="layers of the generator "
+                                                                                             "whose patches contrast")
+            parser.add_argument("--nce_T", type=float, default=0.07, help="temperature of the contrast")
+            parser.add_argument("--num_patches", type=int, default=256, help="patches per layer")
+            parser.add_argument("--netF_nc", type=int, default=256, help="channels of the heads")
+        return parser
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.visual_names = ["real_A", "fake_B", "real_B"]
+        self.netG = self.make_G(opt.input_nc, opt.output_nc)
+        if self.isTrain:
+            self.fast = opt.CUT_mode == "FastCUT"
+            weight = opt.lambda_NCE if opt.lambda_NCE is not None else (10.0 if self.fast else 1.0)
+            self.lambda_NCE = weight if self.fast else weight / 2
+            self.visual_names += [] if self.fast else ["idt_B"]
+            self.netD = self.make_D(opt.output_nc)
+            self.contrast = Contrast(opt.nce_layers, opt.num_patches, opt.nce_T)
+            self.netF = self.contrast.heads(self.netG, opt.input_nc, opt.netF_nc, opt.init_type, opt.init_gain)
+            self.fake_B_pool = ImagePool(opt.pool_size)
+            self.criterionGAN = self.make_GAN_loss()
+            self.adam("G", self.netG, self.netF)
+            self.adam("D", self.netD)
+
+    def forward(self) -> None:
+        if not self.isTrain:
+            self.fake_B = self.netG(self.real_A)
+        elif self.fast:
+            self.turned = drawn(self.real_A, 0, 1) < 0.5
+            self.fake_B = self.netG(mirrored(self.real_A, self.turned))
+        else:
+            self.fake_B, self.keys = self.contrast.translate(self.netG, self.real_A)
+
+    def optimize_parameters(self) -> None:
+        self.forward()
+        self.minimize("D", self.discriminator_loss())
+        if self.due(self.opt.n_critic):
+            with frozen(self.netD):
+                self.minimize("G", self.generator_losses())
+
+    def generator_losses(self) -> Iterator[Tensor]:
+        """Fool D and keep the content of A; then, apart to save memory, change nothing of B."""
+        fooled = self.criterionGAN.generator(self.netD, self.fake_B, self.real_B, "G_GAN")
+        adversarial = {name: self.opt.lambda_GAN * loss for name, loss in fooled.items()}
+        if self.fast:  # a mirrored image's translation, mirrored back, against the image as it was
+            keys = self.contrast.keys(self.netG, self.real_A)
+            contrast = self.contrast(self.netG, self.netF, self.fake_B, keys, turned=self.turned)
+            yield self.record(**adversarial, NCE=self.lambda_NCE * contrast)
+            return
+        contrast = self.contrast(self.netG, self.netF, self.fake_B, self.keys)
+        yield self.record(**adversarial, NCE=self.lambda_NCE * contrast)
+        self.idt_B, keys = self.contrast.translate(self.netG, self.real_B)
+        yield self.record(NCE_Y=self.lambda_NCE * self.contrast(self.netG, self.netF, self.idt_B, keys))
+
+    def discriminator_loss(self) -> Tensor:
+        """Tell real images of B from generated ones."""
+        loss, terms = self.criterionGAN.discriminator(self.netD, self.real_B, self.fake_B_pool.query(self.fake_B))
+        self.record(**{f"D_{name}": value for name, value in terms.items()})
+        return loss
