@@ -45,6 +45,7 @@ MODELS = {
     "discogan": ("--model discogan", 4),
     "dualgan": ("--model dualgan", 4),
 }
+EXTRA = {("digits", "discogan"): "--netD n_layers --n_layers_D 2"}  # its own discriminator takes images from 64x64 on
 OWN_NETWORK = ("santa", "discogan", "dualgan")
 
 
@@ -66,7 +67,7 @@ class Data:
     def words(self, model: str) -> list[str]:
         """The options of a model on this data."""
         net = ["--netG", self.unet] if model == "dualgan" else [] if model in OWN_NETWORK else ["--netG", self.netG]
-        return [*self.options, *MODELS[model][0].split(), *net]
+        return [*self.options, *MODELS[model][0].split(), *net, *EXTRA.get((self.name, model), "").split()]
 
     def score(self, images: Path) -> dict[str, float]:
         """What is known of the translations in a folder."""
@@ -273,7 +274,7 @@ def main() -> None:
     parser.add_argument("--facades", type=Path)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=1e6)
+    parser.add_argument("--minutes", type=float, default=1e4)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--results", default="zoo.json")
     parser.add_argument("--table", action="store_true")

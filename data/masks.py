@@ -15,13 +15,12 @@ class Masks:
     def __init__(self, folder: str, roots: Sequence[str], paths: Sequence[str]):
         masks = {stem_of(Path(path).relative_to(folder)): path for path in list_images(folder)}
         bases = [Path(root) if Path(root).is_dir() else Path(root).parent for root in roots]
-        self.files: dict[str, str] = {}
-        for path in paths:
-            base = next((base for base in bases if Path(path).is_relative_to(base)), Path(path).parent)
-            if (stem := stem_of(Path(path).relative_to(base))) in masks:
-                self.files[path] = masks[stem]
+        places = {path: next((base for base in bases if Path(path).is_relative_to(base)), Path(path).parent)
+                  for path in paths}
+        stems = {path: stem_of(Path(path).relative_to(base)) for path, base in places.items()}
+        self.files = {path: masks[stem] for path, stem in stems.items() if stem in masks}
         if not self.files:
             raise UsageError(f"--masks {folder}: none of the {len(paths)} images has a mask; that of {paths[0]} would "
-                             f"be {Path(folder) / stem}.png")
+                             f"be {Path(folder) / stems[paths[0]]}.png")
         if without := len(paths) - len(self.files):
             notice("masks", f"{without} of {len(paths)} images have no mask in {folder}: they are translated whole")

@@ -24,7 +24,7 @@ class CUTModel(BaseModel):
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(no_dropout=True, dataset_mode="unaligned", netG="resnet_9blocks_blurpool",
-                            netD="basic_blurpool", init_type="xavier")
+                            init_type="xavier")
         if is_train:
             parser.set_defaults(pool_size=0, n_epochs=200, n_epochs_decay=200)
             parser.add_argument("--CUT_mode", default="CUT", choices=("CUT", "FastCUT"), help="which of the two")

@@ -23,7 +23,7 @@ class DCLGANModel(BaseModel):
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(no_dropout=True, dataset_mode="unaligned", netG="resnet_9blocks_blurpool",
-                            netD="basic_blurpool", init_type="xavier")
+                            init_type="xavier")
         if is_train:
             parser.set_defaults(gan_mode="hinge", n_epochs=200, n_epochs_decay=200)
             parser.add_argument("--lambda_NCE", type=float, default=2.0, help="weight of the contrasts")
