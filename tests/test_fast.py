@@ -633,3 +633,16 @@ def test_a_copy_of_a_compiled_network_is_the_network_it_was(monkeypatch):
     assert not torch.equal(twin(x), expected)
     assert isinstance(twin.encode.__self__, nn.Module)
     assert twin.encode.__self__ is twin
+
+
+@pytest.mark.parametrize("more", [{"spectral_norm": True}, {"netD": "deviation"}], ids=str)
+def test_what_a_forward_pass_changes_is_not_changed_twice_by_recomputation(more):
+    net = define_D(3, 4, more.pop("netD", "basic"), norm="none", **more)
+    other = faster(copy.deepcopy(net), rows=(), recompute=True)
+    past = {"past": "real", "learning": True} if hasattr(net, "remembers") else {}
+    for _ in range(2):
+        for one in (net, other):
+            one.zero_grad()
+            one(images(1, 64), **past).mean().backward()
+    assert equal([p.grad for p in net.parameters()], [p.grad for p in other.parameters()])
+    assert equal(net.buffers(), other.buffers())

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import equal, picture, run_on, run_test, run_train, train_options, weights, write
@@ -11,6 +12,7 @@ from test_distributed import torchrun
 
 from models import create_model, find_model_using_name
 from models.engine.state import networks
+from networks.patchnce import patch_nce
 from util.plugins import plugin_names
 
 NCE = ("--netG", "resnet_1blocks_blurpool", "--nce_layers", "4,8,12", "--num_patches", "64", "--netF_nc", "8")
@@ -154,3 +156,134 @@ def train_words(name, data):
     from conftest import TINY
 
     return (*TINY, *data(name), "--name", "two")
+
+
+# Each model's own losses, from plain writings of their equations.
+
+def made(name, *more):
+    opt = train_options("--model", name, "--dataroot", "x", *MORE.get(name, ()), *more)
+    if name == "stargan":
+        opt.attributes, opt.exclusive = ["blue", "red"], "--exclusive" in more
+    model = create_model(opt).double()
+    model.set_input({key: value.double() if torch.is_tensor(value) else value
+                     for key, value in batch(name, opt.batch_size).items()})
+    model.forward()
+    return model
+
+
+def losses(model):
+    return {key: value.item() for key, value in
+            ((name, getattr(model, f"loss_{name}")) for name in model.loss_names)}
+
+
+def test_cut_is_its_equation():
+    """lambda_GAN (D(G(A)) - 1)^2 + lambda_NCE / 2 (NCE(A, G(A)) + NCE(B, G(B))); FastCUT: 10 NCE, mirrored back."""
+    model = made("cut", "--lambda_GAN", "3", "--lambda_NCE", "4")
+    parts = [loss.item() for loss in model.generator_losses()]
+    contrast = model.contrast(model.netG, model.netF, model.fake_B, model.keys)
+    assert losses(model)["G_GAN"] == pytest.approx(3 * (model.netD(model.fake_B) - 1).square().mean().item())
+    assert losses(model)["NCE"] == pytest.approx(2 * contrast.item())
+    assert parts == [pytest.approx(losses(model)["G_GAN"] + losses(model)["NCE"]), losses(model)["NCE_Y"]]
+    fast = made("cut", "--CUT_mode", "FastCUT", "--batch_size", "2")
+    fast.turned = torch.tensor([True, False]).view(2, 1, 1, 1)
+    keys = fast.contrast.keys(fast.netG, fast.real_A)
+    found = fast.contrast(fast.netG, fast.netF, fast.fake_B, keys, turned=fast.turned)
+    layers = fast.netG.features(fast.fake_B, fast.opt.nce_layers, lambda y: torch.cat((y[:1].flip(3), y[1:])))
+    queries = [y.flatten(2)[:, :, place].transpose(1, 2) for y, place in zip(layers, keys.places, strict=True)]
+    assert found.item() == pytest.approx(patch_nce(fast.netF(queries), fast.netF(keys.features)).item())
+    sum(fast.generator_losses()).backward()
+    assert fast.loss_names == ["G_GAN", "NCE"]
+
+
+def test_dcl_gan_looks_through_the_other_encoder():
+    """0.5 (GAN + lambda_NCE NCE + lambda_IDT L1); queries of G_A(A) by G_B and F_B, keys of A by G_A and F_A."""
+    model = made("dcl_gan", "--lambda_IDT", "3")
+    total = model.generator_loss().item()
+    found = losses(model)
+    assert total == pytest.approx(0.5 * sum(found.values()))
+    places = iter(model.keys_A.places)
+    queries = model.netG_B.features(model.fake_B, model.opt.nce_layers,
+                                    lambda y: y.flatten(2)[:, :, next(places)].transpose(1, 2))
+    expected = patch_nce(model.netF_B(queries), model.netF_A(model.keys_A.features))
+    assert found["NCE_A"] == pytest.approx(2 * expected.item())
+    assert found["idt_A"] == pytest.approx(3 * (model.netG_A(model.real_B) - model.real_B).abs().mean().item())
+
+
+def test_santa_is_its_equation():
+    """The path energy of a decoder that moves with speed v along the path is v^2, whatever the points drawn."""
+    model = made("santa", "--lambda_path", "1")
+    model.netG.inner = lambda z, place: [3 * place[:, :, None, None].expand(-1, 4, 2, 2)] * 5
+    energies = [model.path_energy().item() for _ in range(50)]  # points are at least 0.1 apart unless at an end
+    assert max(energies) == pytest.approx(9)
+    assert min(energies) < 9 + 1e-6
+    model.generator_loss()
+    assert losses(model)["latent"] == pytest.approx(0.01 * model.codes.square().mean().item())
+    assert losses(model)["rec"] == pytest.approx(5 * (model.rec_A - model.real_A).abs().mean().item())
+    assert losses(model)["idt"] == pytest.approx(5 * (model.idt_B - model.real_B).abs().mean().item())
+
+
+def test_santa_translates_from_the_end_of_its_path():
+    model = made("santa")
+    z = model.netG.encode(model.real_A)
+    ends = [model.netG.decode(z, torch.full((1, 1), place).double()) for place in (0.0, 1.0)]
+    assert torch.equal(model.netG(model.real_A), ends[1])
+    assert not torch.equal(*ends)
+
+
+@pytest.mark.parametrize("more", [(), ("--exclusive",)])
+def test_stargan_is_its_equation(more):
+    model = made("stargan", *more)
+    logits, label = model.netD.classify(model.real_A).detach().numpy(), model.label_A.numpy()
+    if more:
+        expected = -(label * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1).mean()
+        assert model.label_B.sum(1).tolist() == [1, 1]
+    else:
+        expected = (np.log1p(np.exp(logits)) - label * logits).sum(1).mean()
+        assert (model.label_B - model.label_A).abs().sum(1).tolist() == [1, 1]
+    assert model.cross_entropy(model.real_A, model.label_A).item() == pytest.approx(expected)
+    model.generator_loss()
+    assert losses(model)["G_rec"] == pytest.approx(10 * (model.rec_A - model.real_A).abs().mean().item())
+
+
+def test_dualgan_clips_its_critics():
+    model = made("dualgan", "--clip", "0.003")
+    assert all(isinstance(o, torch.optim.RMSprop) for o in model.optimizers)
+    model.optimize_parameters()
+    assert max(p.abs().max() for net in (model.netD_A, model.netD_B) for p in net.parameters()) == 0.003
+    assert max(p.abs().max() for p in model.netG_A.parameters()) > 0.003
+
+
+def test_masked_hides_patches_and_others_start_from_it(domains, capsys):
+    model = made("masked", "--patch", "16", "--hidden", "0.5")
+    kept = model.hidden_A == model.real_A
+    patches = kept[0].unfold(1, 16, 16).unfold(2, 16, 16).flatten(3)
+    assert all(patch.all() or not patch.any() for patch in patches.flatten(0, 2))
+    assert 0 < kept.double().mean() < 1
+    run_train("--model", "masked", "--dataroot", domains, "--name", "filled", "--val_freq", "0")
+    run_train("--model", "cycle_gan", "--dataroot", domains, "--init_from", "filled", "--val_freq", "0", "--lr", "0")
+    out = capsys.readouterr().out
+    for name in ("G_A", "G_B"):
+        assert f"network {name}: 100.0%" in out
+        states = [torch.load(f"checkpoints/{file}.pth", weights_only=True) for file in
+                  (f"experiment_name/latest_net_{name}", "filled/latest_net_G_any")]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_generator_of_the_public_cut_loads(tmp_path):
+    """Its keys and shapes: padding 0, convolutions 1, 4, 8, blocks 12 to 20, 22, 26, 30; blurs 7, 11, 21, 25."""
+    from networks import define_G
+    from networks.architecture import describe
+
+    with torch.device("meta"):
+        state = define_G(3, 3, 64, "resnet_9blocks_blurpool", "instance").state_dict()
+    expected = {"model.1": (64, 3, 7, 7), "model.4": (128, 64, 3, 3), "model.8": (256, 128, 3, 3),
+                **{f"model.{i}.conv_block.{j}": (256, 256, 3, 3) for i in range(12, 21) for j in (1, 5)},
+                "model.22": (128, 256, 3, 3), "model.26": (64, 128, 3, 3), "model.30": (3, 64, 7, 7)}
+    filters = {"model.7": (128, 1, 3, 3), "model.11": (256, 1, 3, 3), "model.21": (256, 1, 4, 4),
+               "model.25": (128, 1, 4, 4)}
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    assert shapes == {**{f"{key}.weight": shape for key, shape in expected.items()},
+                      **{f"{key}.bias": shape[:1] for key, shape in expected.items()},
+                      **{f"{key}.filt": shape for key, shape in filters.items()}}
+    assert describe(state) == {"netG": "resnet_9blocks_blurpool", "input_nc": 3, "output_nc": 3, "ngf": 64,
+                               "norm": "instance", "no_dropout": True}

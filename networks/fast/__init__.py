@@ -10,7 +10,7 @@ from torch import nn
 
 from networks.fast.boundary import Boundary, Recomputed, wrap
 from networks.fast.captured import Captured
-from networks.fast.compiled import Compiled, compilable, entrances, parts
+from networks.fast.compiled import Compiled, changes_itself, compilable, entrances, parts
 from networks.fast.table import NAMES, Choices, check_names, is_channels_last, plain, replacements
 from networks.fast.tiles import Tiled
 
@@ -25,7 +25,7 @@ def accelerate(net: nn.Module, choices: Choices, training: bool = True) -> nn.Mo
     if choices.compiled:
         for module, name in parts(net):
             wrap(module, name, Compiled, training)
-    if choices.recompute:
+    if choices.recompute and not changes_itself(net):
         for module, name in parts(net):
             wrap(module, name, Recomputed, net)
     if channels_last and choices.channels_last_weights:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from networks.fast.boundary import Wrapped
 from networks.layers import AnySize
@@ -36,12 +37,19 @@ def entrances(net: nn.Module) -> list[tuple[nn.Module, str]]:
     return [core(net), *((net, name) for name in getattr(net, "entrances", ()))]
 
 
+def changes_itself(net: nn.Module) -> bool:
+    """Whether a forward pass changes what the next one computes: spectral norm's iteration, remembered images."""
+    return hasattr(net, "remembers") or any(map(is_parametrized, net.modules()))
+
+
 def compilable(net: nn.Module, device: torch.device) -> bool:
     """Whether compiling a network pays on a device.
 
     A network of a plugin may say so in `compiles_on`. On a CPU compiled instance norm is quicker than torch's and batch
     norm is not; a U-Net spends its time there on reading weights, which compiled code also rearranges.
     """
+    if changes_itself(net):
+        return False
     if hasattr(net, "compiles_on"):
         return device.type in net.compiles_on
     if isinstance(net, (NLayerDiscriminator, PixelDiscriminator)):
