@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.stats import t as student
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -197,7 +198,7 @@ class Zoo:
         text = self.run(ROOT / "train.py", "--dataroot", data.root, "--name", "timing", "--checkpoints_dir",
                         FOLDER / "timing", *data.words(model), "--n_epochs", -(-images // len_of(data)), "--no_html",
                         "--n_epochs_decay", 0, "--max_dataset_size", images, "--val_freq", 0, "--display_id", 0,
-                        "--print_freq", images // 4, "--seed", 1, "--num_threads", 1)
+                        "--print_freq", images // 4, "--seed", 1, "--num_threads", 1, "--ema", 0.999)
         log = (FOLDER / "timing" / "timing" / "loss_log.txt").read_text()
         times = [float(value) for value in re.findall(r"time: (\d+\.\d+)", log)][1:]
         peak = re.findall(r"memory: peak (\d+\.\d+) GiB", text)
@@ -245,15 +246,13 @@ class Zoo:
                         print(f"    same {budget:8} {tag:7} {name}: {interval([score[name] for score in scores])}")
 
 
-T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}  # of Student's distribution, by the number of values
-
-
 def interval(values: list[float]) -> str:
     """Mean +- half the 95 % interval of the mean."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:.4g} (one seed)"
-    return f"{mean:.4g} +- {T_95.get(len(values), 2.0) * statistics.stdev(values) / len(values) ** 0.5:.2g}"
+    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.4g} +- {half:.2g}"
 
 
 def name_of(data: Data, model: str, seed: int) -> str:
@@ -270,7 +269,7 @@ def len_of(data: Data) -> int:
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", choices=[*DATA, []])
+    parser.add_argument("data", nargs="*", help=", ".join(DATA))
     parser.add_argument("--facades", type=Path)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--seeds", type=int, default=3)

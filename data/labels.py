@@ -32,15 +32,19 @@ class Labels:
         for path in paths:
             for name, value in self._row(path).items():
                 there[name] = there.get(name, 0) + int(value)
-        self.names = list(wanted) or sorted(there)
+        self.names = list(wanted) or sorted(name for name, count in there.items() if count)
         if not self.names:
             raise UsageError(f"--labels {source}: none of the {len(paths)} images has one; {self._advice()}")
         for name in self.names if strict else ():
             if not there.get(name):
                 raise unknown("attribute that any image has", name, [key for key, count in there.items() if count])
+        if self.exclusive and (others := {*there} - {*self.names}) and strict:
+            raise UsageError(f"--attributes {','.join(self.names)} leaves out the images of "
+                             f"{', '.join(sorted(others))}; each image needs one of the attributes, so train on a folder "
+                             f"without those")
 
     def of(self, path: str) -> Tensor:
-        """(attributes,) of an image; zeros for one without labels if that matters to no one (a test)."""
+        """(attributes,) of an image; zeros if it has none and `strict` is off, as in a test."""
         row = self._row(path)
         return torch.tensor([row.get(name, 0.0) for name in self.names])
 
@@ -54,7 +58,7 @@ class Labels:
         elif row := self.table.get(below.as_posix(), self.table.get(below.name)):
             return row
         if self.strict:
-            raise UsageError(f"--labels {self.source} says nothing of {path}; {self._advice()}")
+            raise UsageError(f"--labels {self.source} has no entry for {path}; {self._advice()}")
         return {}
 
     def _advice(self) -> str:

@@ -14,7 +14,7 @@ SAMPLED = 20000  # values of each, for percentiles
 
 
 def found_range(read: Callable[[str], Pixels], paths: Sequence[str], depth: str, limits: str) -> ValueRange:
-    """That of these files, of which `depth` and `limits` may be `auto`, and the limits percentiles (1%:99%)."""
+    """The value range of these files; `depth` and `limits` may be `auto`, and the limits percentiles (1%:99%)."""
     if depth == "auto":
         depth = first_depth(read, paths)
     if "%" in limits or (limits == "auto" and depth != "uint8"):

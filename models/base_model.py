@@ -27,11 +27,13 @@ from util.seed import derive
 
 
 class FromOptions:
-    """What a plugin builds from the options, and masks."""
+    """What a plugin builds from the options."""
 
     opt: Namespace
     optimizers: list[Optimizer]
     due: Callable[[int], bool]
+    record: Callable[..., Tensor]
+    criterionGAN: GANLoss
 
     def make_G(self, input_nc: int, output_nc: int) -> nn.Module:
         """The generator that the options describe."""
@@ -55,6 +57,12 @@ class FromOptions:
         """The reconstruction loss that the options describe."""
         return Distance(self.opt.reconstruction, self.opt.metric_weights)
 
+    def discriminate(self, netD: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """The loss of a discriminator, whose terms are recorded as D_real, D_fake, ..."""
+        loss, terms = self.criterionGAN.discriminator(netD, real, fake)
+        self.record(**{f"D_{name}": value for name, value in terms.items()})
+        return loss
+
     def adam(self, name: str, *nets: nn.Module) -> Optimizer:
         """Make `optimizer_<name>` for these networks with --lr, or --lr_D if it is called D..., and --beta1."""
         rate = self.opt.lr_D if name.startswith("D") and self.opt.lr_D is not None else self.opt.lr
@@ -62,16 +70,6 @@ class FromOptions:
         setattr(self, f"optimizer_{name}", optimizer)
         self.optimizers.append(optimizer)
         return optimizer
-
-    @staticmethod
-    def inside(mask: Tensor | None, image: Tensor, outside: Tensor) -> Tensor:
-        """`image` (N, C, H, W) where the mask (N, 1, H, W) is 1, `outside` where it is 0; `image` if there is none."""
-        return image if mask is None else mask * image + (1 - mask) * outside
-
-    @staticmethod
-    def within(mask: Tensor | None, mean: Tensor) -> Tensor:
-        """The mean over the mask, from that over images whose differences are 0 outside."""
-        return mean if mask is None else mean / mask.mean().clamp(min=1e-3)
 
 
 class BaseModel(FromOptions, nn.Module, ABC):
@@ -119,6 +117,7 @@ class BaseModel(FromOptions, nn.Module, ABC):
 
         real_A or real_B is None if the batch has none, or if the dataset only repeats that domain.
         """
+        self._engine.new_input()
         source, target = self.domains()
         present = {d: d in batch and batch.get("repeated") != d for d in "AB"}
         self.real_A = batch[source].to(self.device, non_blocking=True) if present[source] else None
@@ -182,7 +181,7 @@ class BaseModel(FromOptions, nn.Module, ABC):
                 scaler.update()
 
     def due(self, every: int) -> bool:
-        """Whether this step is one of each `every`; a captured step has a graph for each answer."""
+        """True every `every` steps, starting with the first; captured steps have a graph for each answer."""
         return self._engine.due(every)
 
     def set_requires_grad(self, nets: nn.Module | list[nn.Module], requires_grad: bool = False) -> None:
@@ -206,6 +205,7 @@ class BaseModel(FromOptions, nn.Module, ABC):
                 fuse(optimizer)
             if opt.ema:
                 self._engine.average = WeightAverage(state.networks(self), opt.ema)
+                self._engine.average_every = opt.n_critic
             if opt.continue_train:
                 saving.resume(self)
         else:

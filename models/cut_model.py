@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from models.base_model import BaseModel, frozen
-from networks.augment import drawn, mirrored
+from networks.augment import drawn, flipped
 from networks.patchnce import Contrast
 from util.image_pool import ImagePool
-from util.types import numbers
+from util.types import not_negative
 
 
 class CUTModel(BaseModel):
-    """G: A -> B; each patch of G(A) is to tell its own patch of A from others, by the features of G's encoder.
+    """G: A -> B; each patch of G(A) must identify its source patch in A, by the features of G's encoder.
 
     Loss: GAN(G, D) + lambda_NCE (NCE(A, G(A)) + NCE(B, G(B))) / 2, the second being the identity term (equation 5).
     FastCUT has no identity term, a larger lambda_NCE, and mirrors what it translates at random.
@@ -28,14 +28,12 @@ class CUTModel(BaseModel):
         if is_train:
             parser.set_defaults(pool_size=0, n_epochs=200, n_epochs_decay=200)
             parser.add_argument("--CUT_mode", default="CUT", choices=("CUT", "FastCUT"), help="which of the two")
-            parser.add_argument("--lambda_GAN", type=float, default=1.0, help="weight of the adversarial loss")
-            parser.add_argument("--lambda_NCE", type=float, default=None, help="weight of the contrast; 1, in FastCUT "
-                                                                               "10, unless given")
-            parser.add_argument("--nce_layers", type=numbers, default=[0, 4, 8, 12, 16], help="layers of the generator "
-                                                                                             "whose patches contrast")
-            parser.add_argument("--nce_T", type=float, default=0.07, help="temperature of the contrast")
-            parser.add_argument("--num_patches", type=int, default=256, help="patches per layer")
-            parser.add_argument("--netF_nc", type=int, default=256, help="channels of the heads")
+            parser.add_argument("--lambda_GAN", type=not_negative, default=1.0, help="weight of the adversarial loss")
+            parser.add_argument("--lambda_NCE", type=not_negative, default=None, help="weight of the contrast; 1 "
+                                                                                      "unless given, and 10 in FastCUT")
+            Contrast.add_options(parser, [0, 4, 8, 12, 16])
+            if parser.parse_known_args()[0].CUT_mode == "FastCUT":
+                parser.set_defaults(n_epochs=150, n_epochs_decay=50)
         return parser
 
     def __init__(self, opt):
@@ -60,7 +58,7 @@ class CUTModel(BaseModel):
             self.fake_B = self.netG(self.real_A)
         elif self.fast:
             self.turned = drawn(self.real_A, 0, 1) < 0.5
-            self.fake_B = self.netG(mirrored(self.real_A, self.turned))
+            self.fake_B = self.netG(flipped(self.real_A, self.turned))
         else:
             self.fake_B, self.keys = self.contrast.translate(self.netG, self.real_A)
 
@@ -72,7 +70,7 @@ class CUTModel(BaseModel):
                 self.minimize("G", self.generator_losses())
 
     def generator_losses(self) -> Iterator[Tensor]:
-        """Fool D and keep the content of A; then, apart to save memory, change nothing of B."""
+        """The adversarial loss and the contrast; then the identity term, differentiated separately to save memory."""
         fooled = self.criterionGAN.generator(self.netD, self.fake_B, self.real_B, "G_GAN")
         adversarial = {name: self.opt.lambda_GAN * loss for name, loss in fooled.items()}
         if self.fast:  # a mirrored image's translation, mirrored back, against the image as it was
@@ -87,6 +85,4 @@ class CUTModel(BaseModel):
 
     def discriminator_loss(self) -> Tensor:
         """Tell real images of B from generated ones."""
-        loss, terms = self.criterionGAN.discriminator(self.netD, self.real_B, self.fake_B_pool.query(self.fake_B))
-        self.record(**{f"D_{name}": value for name, value in terms.items()})
-        return loss
+        return self.discriminate(self.netD, self.real_B, self.fake_B_pool.query(self.fake_B))

@@ -1,11 +1,13 @@
 """CycleGAN: image-to-image translation without pairs (Zhu et al. 2017)."""
 
 from argparse import ArgumentParser
+from typing import Any
 
 from torch import Tensor, nn
 
 from models.base_model import BaseModel, frozen
 from networks import together
+from networks.masking import inside, within
 from util.errors import UsageError
 from util.image_pool import ImagePool
 
@@ -17,6 +19,8 @@ class CycleGANModel(BaseModel):
     lambda_identity (lambda_B |G_A(B) - B| + lambda_A |G_B(A) - A|) (section 5.2).
     """
 
+    fake_A: Any  # (N, C, H, W), or None if its input is
+    fake_B: Any
     needs, capturable, takes_masks = "B", True, True
 
     @staticmethod
@@ -55,13 +59,14 @@ class CycleGANModel(BaseModel):
         self.rec_A, _ = self._translate(self.netG_B, self.mask_A, self.fake_B)
         self.rec_B, _ = self._translate(self.netG_A, self.mask_B, self.fake_A)
 
-    def _translate(self, net: nn.Module, mask: Tensor | None, real: Tensor | None, other: Tensor | None = None,
+    @staticmethod
+    def _translate(net: nn.Module, mask: Tensor | None, real: Tensor | None, other: Tensor | None = None,
                    ) -> tuple[Tensor | None, ...]:
         """Two batches in one call, the first inside its mask; None for None, as in a test with fewer images of one."""
         if real is None:
             return None, None
         fake, same = (net(real), None) if other is None else together(net, real, other)
-        return self.inside(mask, fake, real), same
+        return inside(mask, fake, real), same
 
     def optimize_parameters(self) -> None:
         self.forward()
@@ -75,9 +80,9 @@ class CycleGANModel(BaseModel):
         opt, distance, same = self.opt, self.criterionCycle, self.criterionIdt
         loss = self.record(
             **self.criterionGAN.generator(self.netD_A, self.fake_B, self.real_B, "G_A"),
-            cycle_A=opt.lambda_A * self.within(self.mask_A, distance(self.rec_A, self.real_A)),
+            cycle_A=opt.lambda_A * within(self.mask_A, distance(self.rec_A, self.real_A)),
             **self.criterionGAN.generator(self.netD_B, self.fake_A, self.real_A, "G_B"),
-            cycle_B=opt.lambda_B * self.within(self.mask_B, distance(self.rec_B, self.real_B)),
+            cycle_B=opt.lambda_B * within(self.mask_B, distance(self.rec_B, self.real_B)),
         )
         if opt.lambda_identity > 0:
             loss = loss + self.record(

@@ -6,13 +6,12 @@ from torch import Tensor
 
 from models.base_model import BaseModel, frozen
 from networks.patchnce import Contrast
-from util.errors import UsageError
 from util.image_pool import ImagePool
-from util.types import numbers
+from util.types import not_negative
 
 
 class DCLGANModel(BaseModel):
-    """G_A: A -> B and G_B: B -> A; a patch of G_A(A), as G_B's encoder sees it, is to find its own patch of A.
+    """G_A: A -> B and G_B: B -> A; a patch of G_A(A), as G_B's encoder sees it, must identify its source patch.
 
     Loss: half of GAN(G_A, D_A) + GAN(G_B, D_B) + the two contrasts, weighted by lambda_NCE, + the two identity terms,
     weighted by lambda_IDT. Each encoder has a head of its own; there is no cycle (section 3).
@@ -26,13 +25,9 @@ class DCLGANModel(BaseModel):
                             init_type="xavier")
         if is_train:
             parser.set_defaults(gan_mode="hinge", n_epochs=200, n_epochs_decay=200)
-            parser.add_argument("--lambda_NCE", type=float, default=2.0, help="weight of the contrasts")
-            parser.add_argument("--lambda_IDT", type=float, default=1.0, help="weight of the identity losses")
-            parser.add_argument("--nce_layers", type=numbers, default=[4, 8, 12, 16], help="layers of the generators "
-                                                                                          "whose patches contrast")
-            parser.add_argument("--nce_T", type=float, default=0.07, help="temperature of the contrast")
-            parser.add_argument("--num_patches", type=int, default=256, help="patches per layer")
-            parser.add_argument("--netF_nc", type=int, default=256, help="channels of the heads")
+            parser.add_argument("--lambda_NCE", type=not_negative, default=2.0, help="weight of the contrasts")
+            parser.add_argument("--lambda_IDT", type=not_negative, default=1.0, help="weight of the identity losses")
+            Contrast.add_options(parser, [4, 8, 12, 16])
         return parser
 
     def __init__(self, opt):
@@ -41,9 +36,6 @@ class DCLGANModel(BaseModel):
         self.netG_A = self.make_G(opt.input_nc, opt.output_nc)
         self.netG_B = self.make_G(opt.output_nc, opt.input_nc)
         if self.isTrain:
-            if opt.input_nc != opt.output_nc:
-                raise UsageError(f"the encoders of --model dcl_gan see both domains, so --input_nc {opt.input_nc} and "
-                                 f"--output_nc {opt.output_nc} must be equal")
             self.visual_names = ["real_A", "fake_B", "idt_B", "real_B", "fake_A", "idt_A"]
             self.netD_A, self.netD_B = self.make_D(opt.output_nc), self.make_D(opt.input_nc)
             self.contrast = Contrast(opt.nce_layers, opt.num_patches, opt.nce_T)

@@ -19,6 +19,6 @@ class DiscoGANModel(CycleGANModel):
         CycleGANModel.modify_commandline_options(parser, is_train)
         parser.set_defaults(netG="dcgan", netD="dcgan", norm="batch", load_size=64, crop_size=64)
         if is_train:
-            parser.set_defaults(gan_mode="vanilla", pool_size=0, lambda_A=1.0, lambda_B=1.0, lambda_identity=0.0,
-                                lambda_feature=0.9, reconstruction=["l2"])
+            parser.set_defaults(gan_mode="vanilla", pool_size=0, lambda_A=10.0, lambda_B=10.0, lambda_identity=0.0,
+                                lambda_feature=9.0, reconstruction=["l2"], batch_size=16)
         return parser

@@ -6,6 +6,7 @@ import torch
 from torch.optim import RMSprop
 
 from models.cycle_gan_model import CycleGANModel
+from util.types import positive_number
 
 
 class DualGANModel(CycleGANModel):
@@ -15,16 +16,16 @@ class DualGANModel(CycleGANModel):
     networks are trained by RMSprop, because momentum makes clipped critics unstable (section 3.3).
     """
 
-    needs, capturable = "B", True
+    needs = "B"  # not capturable: RMSprop has no fused step
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         CycleGANModel.modify_commandline_options(parser, is_train)
-        parser.set_defaults(netG="unet_256", norm="batch", no_dropout=False)
+        parser.set_defaults(netG="unet_256", no_dropout=False)
         if is_train:
             parser.set_defaults(gan_mode="wgan", pool_size=0, lr=5e-5, n_critic=3, lambda_A=100.0, lambda_B=100.0,
                                 lambda_identity=0.0)
-            parser.add_argument("--clip", type=float, default=0.01, help="limit of the critics' weights, for wgan")
+            parser.add_argument("--clip", type=positive_number, default=0.01, help="limit of the critics' weights")
         return parser
 
     def __init__(self, opt):

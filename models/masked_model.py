@@ -9,11 +9,11 @@ from torch.optim import AdamW
 
 from models.base_model import BaseModel
 from util.errors import UsageError
-from util.types import fraction, positive
+from util.types import fraction, not_negative, positive
 
 
 class MaskedModel(BaseModel):
-    """Minimises |G(x with hidden patches) - x| on images of both domains.
+    """Minimises |G(x with hidden patches) - x| on images of both domains; its `fake_A` is G of a hidden image of A.
 
     Another run starts from it by --init_from RUN; both generators of a cycle get its weights.
     """
@@ -25,11 +25,11 @@ class MaskedModel(BaseModel):
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(no_dropout=True, dataset_mode="unaligned")
+        parser.add_argument("--hidden", type=fraction, default=0.4, help="share of the patches that are hidden")
+        parser.add_argument("--patch", type=positive, default=32, help="side of a patch, in pixels")
         if is_train:
-            parser.set_defaults(lr_policy="cosine")
-            parser.add_argument("--hidden", type=fraction, default=0.4, help="share of the patches that are hidden")
-            parser.add_argument("--patch", type=positive, default=32, help="side of a patch, in pixels")
-            parser.add_argument("--weight_decay", type=float, default=0.05, help="weight decay of AdamW")
+            parser.set_defaults(lr_policy="cosine", lr=1e-4, batch_size=8)
+            parser.add_argument("--weight_decay", type=not_negative, default=0.05, help="weight decay of AdamW")
         return parser
 
     def __init__(self, opt):
@@ -40,13 +40,19 @@ class MaskedModel(BaseModel):
         self.visual_names = ["real_A", "hidden_A", "fake_A", "real_B", "hidden_B", "fake_B"]
         self.netG_any = self.make_G(opt.input_nc, opt.output_nc)
         if self.isTrain:
+            self.criterionRec = self.make_distance()
             self.optimizer_G = AdamW(self.netG_any.parameters(), opt.lr, (opt.beta1, 0.99),
                                      weight_decay=opt.weight_decay)
 
     def hide(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) with 0, mid-grey, in a random share of its patches."""
+        """(N, C, H, W) with 0, mid-grey, in a random share of its patches; in a test, in always the same."""
         rows, columns = (-(-size // self.opt.patch) for size in x.shape[2:])
-        shown = (torch.rand(len(x), 1, rows, columns, device=x.device) >= self.opt.hidden).to(x.dtype)
+        if self.isTrain:
+            drawn = torch.rand(len(x), 1, rows, columns, device=x.device)
+        else:
+            drawn = torch.rand(rows, columns, generator=torch.Generator().manual_seed(self.opt.seed)).to(x.device)
+            drawn = drawn.expand(len(x), 1, rows, columns)
+        shown = (drawn >= self.opt.hidden).to(x.dtype)
         shown = F.interpolate(shown, scale_factor=float(self.opt.patch), mode="nearest")
         return x * shown[:, :, :x.shape[2], :x.shape[3]]
 
@@ -54,10 +60,11 @@ class MaskedModel(BaseModel):
         for domain in "AB":
             real = getattr(self, f"real_{domain}")
             if real is not None:
-                hidden = self.hide(real) if hasattr(self.opt, "hidden") else real
+                hidden = self.hide(real)
                 setattr(self, f"hidden_{domain}", hidden)
                 setattr(self, f"fake_{domain}", self.netG_any(hidden))
 
     def optimize_parameters(self) -> None:
         self.forward()
-        self.minimize("G", self.record(A=F.l1_loss(self.fake_A, self.real_A), B=F.l1_loss(self.fake_B, self.real_B)))
+        self.minimize("G", self.record(A=self.criterionRec(self.fake_A, self.real_A),
+                                       B=self.criterionRec(self.fake_B, self.real_B)))

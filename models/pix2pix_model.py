@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.base_model import BaseModel, frozen
+from networks.masking import inside, within
 
 
 class Pix2PixModel(BaseModel):
@@ -33,7 +34,7 @@ class Pix2PixModel(BaseModel):
             self.adam("D", self.netD)
 
     def forward(self) -> None:
-        self.fake_B = self.inside(self.mask_A, self.netG(self.real_A), self.real_A)
+        self.fake_B = inside(self.mask_A, self.netG(self.real_A), self.real_A)
 
     def optimize_parameters(self) -> None:
         self.forward()
@@ -44,15 +45,12 @@ class Pix2PixModel(BaseModel):
 
     def generator_loss(self) -> Tensor:
         """Fool D about the pair, and stay near the ground truth."""
-        target = self.inside(self.mask_A, self.real_B, self.real_A)
+        target = inside(self.mask_A, self.real_B, self.real_A)
         fake, real = (torch.cat((self.real_A, x), 1) for x in (self.fake_B, target))
         return self.record(**self.criterionGAN.generator(self.netD, fake, real, "G_GAN", paired=True),
-                           G_L1=self.opt.lambda_L1 * self.within(self.mask_A, self.criterionL1(self.fake_B, target)))
+                           G_L1=self.opt.lambda_L1 * within(self.mask_A, self.criterionL1(self.fake_B, target)))
 
     def discriminator_loss(self) -> Tensor:
         """Tell the real pair from the pair with the generated image."""
-        target = self.inside(self.mask_A, self.real_B, self.real_A)
-        loss, terms = self.criterionGAN.discriminator(self.netD, torch.cat((self.real_A, target), 1),
-                                                      torch.cat((self.real_A, self.fake_B), 1))
-        self.record(**{f"D_{name}": value for name, value in terms.items()})
-        return loss
+        target = inside(self.mask_A, self.real_B, self.real_A)
+        return self.discriminate(self.netD, *(torch.cat((self.real_A, x), 1) for x in (target, self.fake_B)))

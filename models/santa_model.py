@@ -8,6 +8,7 @@ from torch import Tensor
 from models.base_model import BaseModel, frozen
 from util.errors import UsageError
 from util.image_pool import ImagePool
+from util.types import not_negative
 
 
 class SANTAModel(BaseModel):
@@ -24,10 +25,10 @@ class SANTAModel(BaseModel):
         parser.set_defaults(no_dropout=True, dataset_mode="unaligned", netG="santa_9blocks")
         if is_train:
             parser.set_defaults(pool_size=0)
-            parser.add_argument("--lambda_rec", type=float, default=5.0, help="weight of the reconstruction of A")
-            parser.add_argument("--lambda_idt", type=float, default=5.0, help="weight of the reconstruction of B")
-            parser.add_argument("--lambda_latent", type=float, default=0.01, help="weight of the latent code's size")
-            parser.add_argument("--lambda_path", type=float, default=0.01, help="weight of the length of the path")
+            parser.add_argument("--lambda_rec", type=not_negative, default=5.0, help="weight of reconstructing A")
+            parser.add_argument("--lambda_idt", type=not_negative, default=5.0, help="weight of reconstructing B")
+            parser.add_argument("--lambda_latent", type=not_negative, default=0.01, help="weight of the codes' size")
+            parser.add_argument("--lambda_path", type=not_negative, default=0.01, help="weight of the path's length")
         return parser
 
     def __init__(self, opt):
@@ -39,6 +40,9 @@ class SANTAModel(BaseModel):
             if opt.input_nc != opt.output_nc:
                 raise UsageError(f"--model santa has one generator for both domains, so --input_nc {opt.input_nc} and "
                                  f"--output_nc {opt.output_nc} must be equal")
+            if opt.norm in ("batch", "syncbatch"):
+                raise UsageError("--model santa encodes images of both domains together, which --norm batch would mix; "
+                                 "use --norm instance")
             if not hasattr(self.netG, "inner"):
                 raise UsageError(f"--model santa needs a generator with a path, not --netG {opt.netG}: santa_9blocks, "
                                  f"santa_6blocks")
@@ -52,6 +56,10 @@ class SANTAModel(BaseModel):
         if not self.isTrain:
             self.fake_B = self.netG(self.real_A)
             return
+        if self.real_A.shape != self.real_B.shape or any(side % 4 for side in self.real_A.shape[2:]):
+            raise UsageError(f"--model santa needs images of one size, a multiple of 4, not "
+                             f"{tuple(self.real_A.shape[2:])} and {tuple(self.real_B.shape[2:])}; use another --crop_size, "
+                             f"or --preprocess resize_and_crop")
         start, end = (self.real_A.new_full((len(self.real_A), 1), place) for place in (0.0, 1.0))
         self.codes = self.netG.encode(torch.cat((self.real_A, self.real_B)))
         of_A, of_B = (self.codes + torch.randn_like(self.codes)).chunk(2)
@@ -88,6 +96,4 @@ class SANTAModel(BaseModel):
 
     def discriminator_loss(self) -> Tensor:
         """Tell real images of B from generated ones."""
-        loss, terms = self.criterionGAN.discriminator(self.netD, self.real_B, self.fake_B_pool.query(self.fake_B))
-        self.record(**{f"D_{name}": value for name, value in terms.items()})
-        return loss
+        return self.discriminate(self.netD, self.real_B, self.fake_B_pool.query(self.fake_B))

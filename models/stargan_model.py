@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.base_model import BaseModel, frozen
 from networks.attributes import AttributeDiscriminator, told
-from networks.layers import init_net
+from networks.layers import init_net, normalise_spectrally
 from util.errors import UsageError, unknown
 from util.files import file_name
 from util.types import words
@@ -33,8 +33,8 @@ class StarGANModel(BaseModel):
             parser.set_defaults(gan_mode="wgangp", n_critic=5, lr=0.0001, batch_size=16, pool_size=0)
             parser.add_argument("--lambda_cls", type=float, default=1.0, help="weight of the attributes")
             parser.add_argument("--lambda_rec", type=float, default=10.0, help="weight of the reconstruction")
-            parser.add_argument("--lambda_identity", type=float, default=0.0, help="weight of changing nothing if "
-                                "asked for what is there (not in the paper)")
+            parser.add_argument("--lambda_identity", type=float, default=0.0, help="weight of the identity loss, "
+                                "target = source attributes (not in the paper)")
         else:
             parser.add_argument("--asked", type=words, default=[], help="attributes to translate into; all, unless "
                                                                         "given")
@@ -49,14 +49,19 @@ class StarGANModel(BaseModel):
             if name not in opt.attributes:
                 raise unknown("attribute of this run", name, opt.attributes)
         self.targets = {f"fake_{file_name(name)}": opt.attributes.index(name) for name in asked}
+        if len(self.targets) < len(asked):
+            raise UsageError(f"two of the attributes {', '.join(asked)} give files of one name; rename one")
         self.visual_names = ["real_A", *self.targets]
         vars(self).update(dict.fromkeys(self.targets))  # until they are made
         count = len(opt.attributes)
         self.netG = self.make_G(opt.input_nc + count, opt.output_nc)
         if self.isTrain:
-            net = AttributeDiscriminator(opt.input_nc, opt.ndf, opt.n_layers_D, count)
-            self.netD = init_net(net, opt.init_type, opt.init_gain)
-            self.criterionGAN = self.make_GAN_loss()
+            if opt.netD != "basic":
+                raise UsageError(f"--model stargan has a discriminator of its own, not --netD {opt.netD}")
+            net = init_net(AttributeDiscriminator(opt.input_nc, opt.ndf, opt.n_layers_D, count), opt.init_type,
+                           opt.init_gain)
+            self.netD = normalise_spectrally(net) if opt.spectral_norm else net
+            self.criterionGAN, self.criterionRec = self.make_GAN_loss(), self.make_distance()
             self.adam("G", self.netG)
             self.adam("D", self.netD)
 
@@ -95,18 +100,17 @@ class StarGANModel(BaseModel):
         loss = self.record(
             **self.criterionGAN.generator(self.netD, self.fake_B, self.real_A, "G_GAN"),
             G_cls=self.opt.lambda_cls * self.cross_entropy(self.fake_B, self.label_B),
-            G_rec=self.opt.lambda_rec * F.l1_loss(self.rec_A, self.real_A),
+            G_rec=self.opt.lambda_rec * self.criterionRec(self.rec_A, self.real_A),
         )
         if self.opt.lambda_identity > 0:
             same = self.netG(told(self.real_A, self.label_A))
-            loss = loss + self.record(G_idt=self.opt.lambda_identity * F.l1_loss(same, self.real_A))
+            loss = loss + self.record(G_idt=self.opt.lambda_identity * self.criterionRec(same, self.real_A))
         return loss
 
     def discriminator_loss(self) -> Tensor:
         """Tell real images from generated ones, and find the attributes of real ones."""
-        loss, terms = self.criterionGAN.discriminator(self.netD, self.real_A, self.fake_B)
-        self.record(**{f"D_{name}": value for name, value in terms.items()})
-        return loss + self.record(D_cls=self.opt.lambda_cls * self.cross_entropy(self.real_A, self.label_A))
+        found = self.record(D_cls=self.opt.lambda_cls * self.cross_entropy(self.real_A, self.label_A))
+        return self.discriminate(self.netD, self.real_A, self.fake_B) + found
 
     def cross_entropy(self, images: Tensor, label: Tensor) -> Tensor:
         """Of the attributes that D finds in images; for those that exclude each other, of a choice."""

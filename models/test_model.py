@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from models.base_model import BaseModel
+from networks.masking import inside
 from util.errors import UsageError
 
 
@@ -35,7 +36,7 @@ class TestModel(BaseModel):
         self.image_paths = batch["A_paths"]
 
     def forward(self) -> None:
-        self.fake = self.inside(self.mask_A, self.netG(self.real), self.real)
+        self.fake = inside(self.mask_A, self.netG(self.real), self.real)
 
     def optimize_parameters(self) -> None:
         """Nothing to train."""

@@ -61,8 +61,8 @@ def cutout(x: Tensor) -> Tensor:
 
 @AUGMENTATIONS.register("flip")
 def flip(x: Tensor) -> Tensor:
-    """Every second image mirrored, left to right."""
-    return mirrored(x, drawn(x, 0, 1) < 0.5)
+    """Each image mirrored left to right with probability 1/2."""
+    return flipped(x, drawn(x, 0, 1) < 0.5)
 
 
 @AUGMENTATIONS.register("affine")
@@ -70,11 +70,12 @@ def affine(x: Tensor) -> Tensor:
     """Turned by up to 15 degrees and scaled by 0.8 to 1.25; what enters is reflected."""
     angle, scale = (value.view(-1) for value in (drawn(x, -0.26, 0.26), drawn(x, -0.22, 0.22).exp()))
     cos, sin, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
-    matrix = torch.stack((cos, -sin, zero, sin, cos, zero), 1).view(-1, 2, 3)
+    wide = x.shape[3] / x.shape[2]                    # coordinates are relative to the sides
+    matrix = torch.stack((cos, -sin / wide, zero, sin * wide, cos, zero), 1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
-def mirrored(x: Tensor, which: Tensor) -> Tensor:
+def flipped(x: Tensor, which: Tensor) -> Tensor:
     """The images (N, C, H, W) that are chosen in (N, 1, 1, 1), mirrored left to right."""
     return torch.where(which, x.flip(3), x)

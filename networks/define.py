@@ -22,12 +22,12 @@ def define_G(
     init_gain: float = 0.02,
     gpu_ids: Sequence[int] = (),                         # passed by plugins of the reference; ignored
 ) -> nn.Module:
-    """Build and initialise a generator; `net.arguments` holds its arguments."""
+    """Build a generator, and initialise one that is not `initialised`; `net.arguments` holds its arguments."""
     net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
                            use_dropout=use_dropout)
     net.arguments = {"input_nc": input_nc, "output_nc": output_nc, "ngf": ngf, "netG": netG, "norm": norm,
                      "no_dropout": not use_dropout}
-    return init_net(net, init_type, init_gain)
+    return net if hasattr(net, "initialised") else init_net(net, init_type, init_gain)
 
 
 def define_D(

@@ -37,8 +37,9 @@ class DeviationDiscriminator(nn.Module):
     def forward(self, x: Tensor, features: bool = False, past: str = "", learning: bool = False):
         check_size(self, width=x.shape[3], height=x.shape[2])
         inner = activations(self.body, x)[:-1]
-        seen = self.with_past(inner[-1], past, learning)                      # (N, M, C, H, W)
-        deviation = (seen.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
+        exact = inner[-1].to(torch.promote_types(inner[-1].dtype, torch.float32))
+        seen = self.with_past(exact, past, learning)                          # (N, M, C, H, W)
+        deviation = (seen.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True).to(inner[-1].dtype)
         x = torch.cat((inner[-1], deviation.expand(-1, 1, *inner[-1].shape[2:])), 1)
         return [[*inner, *activations(self.head, x)]] if features else self.head(x)
 
@@ -50,10 +51,11 @@ class DeviationDiscriminator(nn.Module):
         if past.shape[1:] != x.shape[1:]:              # the first images, or another size
             past = x.detach()[:1].expand(REMEMBERED, *x.shape[1:]).clone()
             setattr(self, f"past_{kind}", past)
-        seen = torch.cat((x[:, None], past.to(x.dtype).clone().expand(len(x), *past.shape)), 1)
+        seen = torch.cat((x[:, None], past.clone().expand(len(x), *past.shape)), 1)
         if learning:
             with torch.no_grad():
-                past.copy_(torch.cat((x.detach().to(past.dtype), past))[:REMEMBERED])
+                latest = torch.cat((x.detach(), past))[:REMEMBERED]
+                past.copy_(torch.where(latest.isfinite().all(), latest, past))
         return seen
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:

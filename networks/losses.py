@@ -1,4 +1,4 @@
-"""GAN objectives, gradient penalties, and `GANLoss`, which plays a discriminator and a generator against each other."""
+"""GAN objectives, gradient penalties, and `GANLoss`: the losses of both players."""
 
 import contextlib
 import sys
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from networks.augment import augmented
 from networks.layers import together
+from util.distributed import average_gradients
 from util.errors import UsageError, unknown
 from util.registry import Registry
 
 OBJECTIVES = Registry("GAN objective")
-BALANCE_RATE = 0.001  # of BEGAN's k
+BALANCE_RATE = 0.001            # of BEGAN's k
+CRITICS = ("wgan", "wgangp")    # modes of the Wasserstein distance
 
 
 @OBJECTIVES.register("vanilla")
@@ -98,10 +100,10 @@ class GANLoss(nn.Module):
         return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
 
     def discriminator(self, netD: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of netD, the mean over real and fake plus any penalty, and its terms `real`, `fake`, `gp`, `r1`.
+        """The loss of netD, and its terms `real`, `fake`, and the penalties `gp` and `r1`.
 
-        `real` and `fake` are (N, C, H, W); `fake` is detached here, so the generator gets no gradient. Batch norm
-        normalises real and generated images separately.
+        It is their sum for a Wasserstein critic, and half of it otherwise. `real` and `fake` are (N, C, H, W); `fake`
+        is detached here, so the generator gets no gradient. Batch norm normalises real and generated images separately.
         """
         real, fake = augmented(real, self.diffaugment), augmented(fake.detach(), self.diffaugment)
         on_fake, on_real = ([scale[-1] for scale in scales] for scales in judge(netD, fake, real, learning=True))
@@ -110,9 +112,9 @@ class GANLoss(nn.Module):
         if self.relative:
             on_fake, on_real = relative(on_fake, on_real), relative(on_real, on_fake)
         terms = {"fake": self._mean(on_fake, False, True), "real": self._mean(on_real, True, True)}
-        loss = 0.5 * (terms["fake"] + terms["real"])
-        penalties = self._penalties(netD, real, fake)
-        return sum(penalties.values(), loss), terms | penalties
+        terms |= self._penalties(netD, real, fake)
+        total: Any = sum(terms.values())
+        return (1.0 if self.gan_mode in CRITICS else 0.5) * total, terms
 
     def generator(self, netD: nn.Module, fake: Tensor, real: Tensor | None = None, name: str = "G",
                   paired: bool = False) -> dict[str, Tensor]:
@@ -120,13 +122,17 @@ class GANLoss(nn.Module):
 
         `real` is needed for feature matching and `relativistic`. With `paired`, each image's features shall be those of
         its partner (Wang et al. 2018, equation 3), else their mean over batch and positions (Salimans et al. 2016).
+        Features are those of images that are not augmented.
         """
         both = self.relative or self.lambda_feature > 0
         if both and real is None:
             raise UsageError("--gan_mode relativistic and --lambda_feature need real images beside the generated ones; "
                              "this model's generator_loss gives GANLoss.generator none")
-        images = [augmented(x, self.diffaugment) for x in ((fake, real) if both else (fake,)) if x is not None]
-        scales, *others = judge(netD, *images, features=self.lambda_feature > 0)
+        images = [x for x in ((fake, real) if both else (fake,)) if x is not None]
+        features = judge(netD, *images, features=self.lambda_feature > 0)
+        scales, *others = features
+        if self.diffaugment:
+            scales, *others = judge(netD, *(augmented(x, self.diffaugment) for x in images))
         scores = [scale[-1] for scale in scales]
         if self.relative:
             on_real = [scale[-1] for scale in others[0]]
@@ -136,7 +142,7 @@ class GANLoss(nn.Module):
             loss = self._mean(scores, True, False)
         if not self.lambda_feature:
             return {name: loss}
-        return {name: loss, f"{name}_feature": self.lambda_feature * feature_distance(scales, others[0], paired)}
+        return {name: loss, f"{name}_feature": self.lambda_feature * feature_distance(features[0], features[1], paired)}
 
     def _energies(self, netD: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """L(x) - k L(G), and the control of k (Berthelot et al. 2017, equation 5); `balance` is their measure M."""
@@ -146,6 +152,7 @@ class GANLoss(nn.Module):
         difference = (self.gamma * real - fake).detach()
         loss = real - balance.clone() * fake
         with torch.no_grad():
+            average_gradients([difference])            # over processes
             balance.copy_((balance + BALANCE_RATE * difference).clamp(0, 1))
         return loss, {"fake": fake, "real": real, "balance": real + difference.abs()}
 
@@ -155,15 +162,16 @@ class GANLoss(nn.Module):
         if not (self.r1 or self.gp) or not self.due(self.penalty_every):
             return {}
         weights = {"r1": ("real", self.r1 / 2), "gp": ("mixed", self.gp)}
-        return {name: self.penalty_every * weight * squared_gradient(netD, points_between(real, fake, place))
-                for name, (place, weight) in weights.items() if weight}
+        return {name: self.penalty_every * weight * squared_gradient(
+            netD, points_between(real, fake, place), "real" if place == "real" else "fake")
+            for name, (place, weight) in weights.items() if weight}
 
 
 def judge(netD: nn.Module, *batches: Tensor, features: bool = False,
           learning: bool = False) -> list[list[list[Tensor]]]:
     """For each batch and each scale of netD: the features if asked for, then the scores.
 
-    Of two batches the first is generated, as a discriminator that remembers past images must know.
+    With two batches, the first is fake: discriminators that remember past images rely on the order.
     """
     more = {"features": True} if features else {}
     if hasattr(netD, "remembers"):
@@ -203,19 +211,23 @@ def points_between(real: Tensor, fake: Tensor, place: str) -> Tensor:
     return (share * real + (1 - share) * fake).detach().requires_grad_(True)
 
 
-def score_gradient(netD: nn.Module, points: Tensor, mean: bool) -> Tensor:
-    """The gradient (N, C*H*W) of each image's scores, their mean or their sum, which can be differentiated again."""
+def score_gradient(netD: nn.Module, points: Tensor, mean: bool, past: str = "") -> Tensor:
+    """The gradient (N, C*H*W) of each image's scores, their mean or their sum, which can be differentiated again.
+
+    A discriminator that remembers past images compares with those called `past`.
+    """
+    more = {"past": past} if hasattr(netD, "remembers") else {}
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
     with eager:  # compiled code has no second derivative
-        out = netD(points)
+        out = netD(points, **more)
     scores = out if isinstance(out, list) else [out]
     total: Any = sum(x.flatten(1).mean(1).sum() / len(scores) if mean else x.sum() for x in scores)
     return torch.autograd.grad(total, points, create_graph=True)[0].flatten(1)
 
 
-def squared_gradient(netD: nn.Module, points: Tensor) -> Tensor:
+def squared_gradient(netD: nn.Module, points: Tensor, past: str = "") -> Tensor:
     """E |grad D|^2, the zero-centred penalty, of each image's mean score (Mescheder et al. 2018, equation 9)."""
-    return score_gradient(netD, points, mean=True).square().sum(1).mean()
+    return score_gradient(netD, points, True, past).square().sum(1).mean()
 
 
 def cal_gradient_penalty(

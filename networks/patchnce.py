@@ -1,5 +1,6 @@
-"""Contrast of patches (Park et al. 2020): a translated patch is to be like the patch it comes from, unlike others."""
+"""Contrast of patches (Park et al. 2020): a translated patch should resemble its source patch more than any other."""
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -7,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.augment import mirrored
+from networks.augment import flipped
 from networks.layers import init_weights
 from util.errors import UsageError
+from util.types import numbers, positive, positive_number
 
 
 class Keys(NamedTuple):
@@ -20,7 +22,7 @@ class Keys(NamedTuple):
 
 
 class Taking:
-    """Takes the features at some places of one layer after another: those given, else random ones, each once."""
+    """Samples features at given or random positions, one layer per call."""
 
     def __init__(self, count: int, places: Sequence[Tensor] = (), turned: Tensor | None = None):
         self.count, self.turned = count, turned
@@ -29,7 +31,7 @@ class Taking:
     def __call__(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, positions, C); images `turned` (N, 1, 1, 1) are mirrored before."""
         if self.turned is not None:
-            x = mirrored(x, self.turned)
+            x = flipped(x, self.turned)
         size = x.shape[2] * x.shape[3]
         place = (self.given.pop(0) if self.given else
                  torch.rand(size, device=x.device).topk(min(self.count, size)).indices)
@@ -55,9 +57,22 @@ class Contrast:
     def __init__(self, layers: Sequence[int], num_patches: int, temperature: float):
         self.layers, self.num_patches, self.temperature = layers, num_patches, temperature
 
+    @staticmethod
+    def add_options(parser: ArgumentParser, layers: list[int]) -> None:
+        """Add what a contrast depends on; `layers` is the default."""
+        parser.add_argument("--nce_layers", type=numbers, default=layers, help="layers of the generator whose patches "
+                                                                               "contrast")
+        parser.add_argument("--nce_T", type=positive_number, default=0.07, help="temperature of the contrast")
+        parser.add_argument("--num_patches", type=positive, default=256, help="patches per layer")
+        parser.add_argument("--netF_nc", type=positive, default=256, help="channels of the heads")
+
     def heads(self, netG: Any, input_nc: int, width: int, init_type: str, init_gain: float) -> PatchHeads:
         """Heads for these layers of a generator; raises UsageError for one that it does not have."""
-        name = getattr(netG, "arguments", {}).get("netG", type(netG).__name__)
+        arguments = getattr(netG, "arguments", {})
+        name = arguments.get("netG", type(netG).__name__)
+        if arguments.get("output_nc", input_nc) != arguments.get("input_nc", input_nc):
+            raise UsageError(f"the encoder that contrasts patches sees inputs and outputs, so --input_nc "
+                             f"{arguments['input_nc']} and --output_nc {arguments['output_nc']} must be equal")
         if not hasattr(netG, "features"):
             raise UsageError(f"--netG {name} does not give the features of its layers, which the contrast of patches "
                              f"needs; a resnet does (--netG resnet_9blocks_blurpool)")

@@ -18,7 +18,7 @@ class PathGenerator(AnySize):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1], at the end of the path; n = n_blocks.
 
     part        what                                                       channels, size
-    `encoder`   a ResNet's head and n // 2 - (n % 2 == 0) of its blocks    4 ngf, H/4
+    `encoder`   a ResNet's head and (n - 1) // 2 of its blocks             4 ngf, H/4
     `blocks`    the other blocks, with adaptive instance norm              4 ngf, H/4
     `ups`       two transposed convolutions, with adaptive instance norm   2 ngf, ngf, up to H
     `head`      7x7 convolution                                            output_nc, H
@@ -67,6 +67,10 @@ class PathGenerator(AnySize):
             z = block(z, code)
             found.append(z)
         return found
+
+    def parts(self) -> list[tuple[nn.Module, str]]:
+        """What is compiled or recomputed by itself."""
+        return [(self, "encode"), *((part, "forward") for part in (*self.blocks, *self.ups))]
 
     def code(self, place: Tensor) -> Tensor:
         """(N, 1) on the path -> (N, CODE), between the codes of the two domains."""

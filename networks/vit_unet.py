@@ -1,4 +1,4 @@
-"""The generator of UVCGAN v2 (Torbunov et al. 2023): a U-Net around a vision transformer, whose token modulates it."""
+"""The generator of UVCGAN v2 (Torbunov et al. 2023): a U-Net whose decoder a vision transformer modulates."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -27,12 +27,13 @@ class VitUnetGenerator(AnySize):
         self,
         input_nc: int,
         output_nc: int,
-        ngf: int = 48,
+        ngf: int = 64,
         norm_layer: Callable | None = None,           # passed to every generator; there is no norm of images here
         use_dropout: bool = False,                    # passed to every generator; unused
         n_blocks: int = 12,                           # of the transformer
     ):
         super().__init__(16, smallest=16)
+        self.initialised = True
         widths = [ngf, 2 * ngf, 4 * ngf, 8 * ngf]
         self.stem = nn.Sequential(nn.Conv2d(input_nc, ngf, 3, 1, 1), nn.LeakyReLU(0.2))
         self.down = nn.ModuleList(Down(before, after) for before, after in pairwise([*widths, widths[-1]]))
@@ -40,6 +41,9 @@ class VitUnetGenerator(AnySize):
         self.up = nn.ModuleList(Up(before, after, widths[-1])
                                 for before, after in pairwise([widths[-1], *widths[::-1]]))
         self.head = nn.Sequential(nn.Conv2d(ngf, output_nc, 1), nn.Tanh())
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):           # without norms, small weights would leave nothing of the image
+                nn.init.kaiming_normal_(layer.weight, 0.2)
 
     def translate(self, x: Tensor) -> Tensor:         # (N, input_nc, H, W)
         x = self.stem(x)                              # (N, ngf, H, W)
@@ -99,7 +103,7 @@ class ModulatedConv2d(nn.Module):
         scale = 1 + self.strength * self.to_scale(style)                      # (N, C)
         weight, bias = self.conv.weight, self.conv.bias
         length = (scale.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()  # (N, C')
-        x = F.conv2d(x * scale[:, :, None, None], weight, None, padding=1) * length[:, :, None, None]
+        x = F.conv2d(x * scale[:, :, None, None], weight, None, padding=1) * length.to(x.dtype)[:, :, None, None]
         return x if bias is None else x + bias[:, None, None]                 # (N, C', H, W)
 
 
@@ -132,7 +136,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.heads = max(1, width // 64)
+        self.heads = next(n for n in range(max(1, width // 64), 0, -1) if width % n == 0)
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

@@ -86,7 +86,7 @@ class BaseOptions(ABC):
                                                         "of --dataroot")
         add("--crops", type=positive, default=1, help="random crops of each image in an epoch, for large images (with "
                                                       "--preprocess crop)")
-        add("--labels", default="", help="what is known of each image: `folders`, its folder is its class, or a CSV "
+        add("--labels", default="", help="labels of the images: `folders`, its folder is an image's class, or a CSV "
                                          "file: file names, then a column of classes, or one for each attribute")
         add("--attributes", type=words, default=[], help="the labels to use, comma-separated; all, unless given")
         add("--exclusive", action="store_true", help="each image has exactly one of the attributes; found in training")

@@ -39,11 +39,10 @@ class TrainOptions(BaseOptions):
         add("--r1", type=not_negative, default=0, help="gamma of the gradient penalty on real images; 0: none")
         add("--gp", type=not_negative, default=0, help="weight of the zero-centred gradient penalty between real and "
                                                        "generated images; 0: none")
-        add("--penalty_every", type=positive, default=16, help="steps from one of these penalties, which count so many "
-                                                               "times, to the next")
+        add("--penalty_every", type=positive, default=16, help="compute these penalties every N steps, weighted by N")
         add("--diffaugment", type=words, default=[], help=f"differentiable augmentation of what the discriminator "
                                                           f"sees: {', '.join(AUGMENTATIONS)}")
-        add("--lambda_feature", type=not_negative, default=0, help="weight of matching the discriminator's features")
+        add("--lambda_feature", type=not_negative, default=0, help="weight of feature matching in the discriminator")
         add("--reconstruction", type=words, default=["l1"], help=f"distance of the losses that compare with the truth "
             f"or the input, NAME or NAME:WEIGHT, comma-separated: {', '.join(DISTANCES)}")
         add("--began_gamma", type=fraction, default=0.5, help="of --gan_mode began: energy of generated images over "
@@ -125,6 +124,9 @@ class TrainOptions(BaseOptions):
                              f"crop; use --preprocess crop")
         for word in opt.reconstruction:
             parse(word)
+        if opt.masks and (others := {parse(word)[0] for word in opt.reconstruction} - {"l1", "l2"}):
+            raise UsageError(f"--masks needs a distance of single pixels, l1 or l2, not --reconstruction "
+                             f"{', '.join(sorted(others))}")
         for name in opt.diffaugment:
             AUGMENTATIONS.constructor(name)
         if (opt.gan_mode == "began") != (opt.netD == "autoencoder"):

@@ -26,6 +26,7 @@ def trained(opt, data, record=None, device="cpu"):
     seed_all(0)
     model = create_model(opt)
     model.setup(opt)
+    model._engine.guarded = True
     with Guard() as guard:
         step = record and CapturedStep(model, guard, record)
         for i, batch in enumerate(data):

@@ -35,8 +35,10 @@ def test_folders_are_classes(classes):
     assert found.dataset.opt.attributes == ["blue", "red"]
     assert found.dataset.opt.exclusive
     assert labels_of(found) == {"0.png": [1, 0], "1.png": [0, 1], "2.png": [1, 0], "3.png": [0, 1]}
-    found = loader("--dataroot", classes, "--labels", "folders", "--attributes", "red")
-    assert labels_of(found) == {"0.png": [0], "1.png": [1], "2.png": [0], "3.png": [1]}
+    found = loader("--dataroot", classes, "--labels", "folders", "--attributes", "red,blue")
+    assert labels_of(found) == {"0.png": [0, 1], "1.png": [1, 0], "2.png": [0, 1], "3.png": [1, 0]}
+    with pytest.raises(UsageError, match="--attributes red leaves out the images of blue"):
+        loader("--dataroot", classes, "--labels", "folders", "--attributes", "red")
 
 
 def test_a_table_of_attributes_or_of_classes(classes):
@@ -51,10 +53,11 @@ def test_a_table_of_attributes_or_of_classes(classes):
 
 
 @pytest.mark.parametrize(("text", "argv", "message"), [
-    ("file,a\n0.png,1\n1.png,0\n2.png,1\n", (), "--labels t.csv says nothing of "),
+    ("file,a\n0.png,1\n1.png,0\n2.png,1\n", (), "--labels t.csv has no entry for "),
     ("file,a\n0.png,1\n1.png,0\n2.png,1\n3.png,0\n", ("--attributes", "b"),
      "Unknown attribute that any image has 'b'. Known: a"),
-    ("file,a,b\n0.png,1,0\n1.png,0,0\n2.png,1,0\n3.png,0,0\n", (), "Unknown attribute that any image has 'b'"),
+    ("file,a,b\n0.png,1,0\n1.png,0,0\n2.png,1,0\n3.png,0,0\n", ("--attributes", "a,b"),
+     "Unknown attribute that any image has 'b'. Known: a"),
     ("file,a,b\n0.png,1,yes\n", (), "t.csv, line 2: 2 values of 0, 1 or -1 should follow the file name, not 1, yes"),
     ("file,a,b\n0.png,1\n", (), "t.csv, line 2"),
     ("file\n0.png\n", (), "needs a header"),
@@ -72,7 +75,7 @@ def test_a_wrong_table_is_one_line(classes, text, argv, message):
 def test_labels_without_a_table_or_folders(classes, domains):
     with pytest.raises(UsageError, match=r"none.csv can't be read as CSV.*`folders` takes the names of folders"):
         loader("--dataroot", classes, "--labels", "none.csv")
-    with pytest.raises(UsageError, match=r"says nothing of .*images of a class belong into a folder of its name"):
+    with pytest.raises(UsageError, match=r"has no entry for .*images of a class belong into a folder of its name"):
         loader("--dataroot", domains, "--labels", "folders")
     with pytest.raises(UsageError, match="needs labels"):
         run_train("--model", "stargan", "--dataroot", domains, "--labels", "", "--netG", "stargan_1blocks")
@@ -133,13 +136,13 @@ def test_only_what_is_inside_the_mask_is_translated(model, root, masked):
 
 
 def test_a_loss_is_the_mean_over_the_mask():
-    from models.base_model import BaseModel
+    from networks.masking import inside, within
 
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., :1] = 1
     a, b = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)
-    whole = (BaseModel.inside(mask, a, b) - b).abs().mean()
-    torch.testing.assert_close(BaseModel.within(mask, whole), (a - b).abs()[..., :1].mean())
+    whole = (inside(mask, a, b) - b).abs().mean()
+    torch.testing.assert_close(within(mask, whole), (a - b).abs()[..., :1].mean())
 
 
 def test_masks_follow_the_geometry_and_a_run_with_them_resumes(masked):

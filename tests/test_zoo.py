@@ -25,8 +25,7 @@ MORE = {
 }
 MODELS = [name for name in plugin_names("models", "model") if name != "test"]
 ONE_SIDED = [name for name in MODELS if find_model_using_name(name).one_sided]
-# RMSprop has no fused step, which the guard of a captured one needs.
-CAPTURABLE = [name for name in MODELS if vars(find_model_using_name(name)).get("capturable") and name != "dualgan"]
+CAPTURABLE = [name for name in MODELS if vars(find_model_using_name(name)).get("capturable")]
 
 
 @pytest.fixture

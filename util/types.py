@@ -27,6 +27,7 @@ def _sides(word: str) -> int | tuple[int, ...]:
 positive = described("a whole number from 1", int, lambda n: 1 <= n < 2 ** 31)
 natural = described("a whole number from 0", int, lambda n: 0 <= n < 2 ** 31)
 seed = described("a whole number from 0 to 4294967295", int, lambda n: 0 <= n < 2 ** 32)  # all generators take it
+positive_number = described("a finite number above 0", float, lambda x: 0 < x < math.inf)
 not_negative = described("a finite number from 0", float, lambda x: 0 <= x < math.inf)
 not_nan = described("a number", float, lambda x: not math.isnan(x))
 number = described("a finite number", float, math.isfinite)

@@ -61,7 +61,6 @@ class CapturedStep:
 
     def __init__(self, model: BaseModel, guard: Guard, record: Callable[[Callable[[], None]], Callable[[], None]]):
         self.model, self.guard, self.record = model, guard, record
-        self.shapes: dict[str, torch.Size] = {}  # of the inputs, once there are tensors for them
         self.given_up = False
         self.forget()
 
@@ -86,6 +85,7 @@ class CapturedStep:
         """Record again: the optimizers' tensors have been replaced."""
         self.steps: Counter[tuple] = Counter()     # of each kind
         self.recorded: dict[tuple, Recorded] = {}
+        self.shapes: dict[str, torch.Size] = {}    # of the inputs, once there are tensors for them
 
     def _capture(self, inputs: dict[str, Tensor], kind: tuple) -> None:
         """Record the step and compare it with the eager one; on any difference or failure, steps stay eager."""

@@ -37,6 +37,7 @@ class EngineState:
     guarded: bool = False                            # a Guard is active around all steps
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
     average: WeightAverage | None = None             # with --ema
+    average_every: int = 1                           # steps, of which the generator takes one
     progress: dict[str, Any] = field(default_factory=dict)               # of the run that was resumed
     best: dict[str, Any] = field(default_factory=dict)                   # checkpoint, of a run that goes back
     saved_schedulers: list[dict[str, Any]] = field(default_factory=list)
@@ -47,13 +48,18 @@ class EngineState:
 
 
     def end_step(self) -> None:
-        """Count a step of the training, and its weights in the average."""
-        self.steps += 1
-        if self.average:
+        """Count a step of the training, and if the generator took one, its weights in the average."""
+        if self.average and self.due(self.average_every):
             self.average.update()
+        self.steps += 1
+
+    def new_input(self) -> None:
+        """In a loop of the plugin's own, `set_input` ends the step before it."""
+        if not self.guarded and self.minimized:
+            self.steps, self.minimized = self.steps + 1, set()
 
     def due(self, every: int) -> bool:
-        """Whether this step is one of each `every`, the first being one."""
+        """True every `every` steps, starting with the first."""
         self.periods.add(every)
         return self.steps % every == 0
 
