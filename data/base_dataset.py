@@ -122,6 +122,9 @@ class BaseDataset(Dataset, ABC):
     def find_labels(self, paths: list[str]) -> None:
         """Find --masks, and read --labels and put into opt what they are, for the record."""
         opt = self.opt
+        roots = [Path(root).resolve() for root in (self.root, *opt.more_data)]
+        if len({*roots}) < len(roots):
+            raise UsageError(f"--more_data {','.join(opt.more_data)} names a folder twice, or that of --dataroot")
         for root in opt.more_data:
             if not any(Path(place).is_relative_to(root) for place in self.roots):
                 raise UsageError(f"--more_data {root} has no folder like those of --dataroot {self.root} "
@@ -130,7 +133,11 @@ class BaseDataset(Dataset, ABC):
             self.masks = Masks(opt.masks, [self.root, *opt.more_data], paths)
         if opt.labels:
             self.labels = Labels(opt.labels, paths, self.roots, opt.attributes, strict=opt.isTrain)
-            opt.attributes, opt.exclusive = self.labels.names, self.labels.exclusive
+            if opt.isTrain:
+                opt.attributes, opt.exclusive = self.labels.names, self.labels.exclusive
+            elif self.labels.exclusive and not opt.exclusive and opt.attributes:
+                raise UsageError(f"the run turns attributes on and off, and --labels {opt.labels} has classes; give a "
+                                 f"table of {', '.join(opt.attributes)}")
 
     def sample(self, domain: str, path: str, key: str = "") -> dict[str, Any]:
         """{"A": image, "A_paths": path} of a domain, and what `known` adds; raises ImageError."""

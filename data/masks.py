@@ -13,12 +13,17 @@ class Masks:
     """The mask of an image has its path below the data root, with any extension; without one, all is translated."""
 
     def __init__(self, folder: str, roots: Sequence[str], paths: Sequence[str]):
-        masks = {stem_of(Path(path).relative_to(folder)): path for path in list_images(folder)}
+        try:
+            masks = {stem_of(Path(path).relative_to(folder)): path for path in list_images(folder)}
+        except UsageError as error:
+            raise UsageError(f"--masks {folder}: {error}") from error
         bases = [Path(root) if Path(root).is_dir() else Path(root).parent for root in roots]
         places = {path: next((base for base in bases if Path(path).is_relative_to(base)), Path(path).parent)
                   for path in paths}
         stems = {path: stem_of(Path(path).relative_to(base)) for path, base in places.items()}
-        self.files = {path: masks[stem] for path, stem in stems.items() if stem in masks}
+        whole = {path: stem_of(Path(path).relative_to(base.parent)) for path, base in places.items()}  # with its folder
+        self.files = {path: masks.get(stem, masks.get(whole[path], "")) for path, stem in stems.items()
+                      if stem in masks or whole[path] in masks}
         if not self.files:
             raise UsageError(f"--masks {folder}: none of the {len(paths)} images has a mask; that of {paths[0]} would "
                              f"be {Path(folder) / stems[paths[0]]}.png")

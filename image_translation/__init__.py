@@ -26,6 +26,7 @@ def load(
     size: Literal["kept", "trained"] = "kept",     # of the images; trained: resized as test.py does by default
     tile: int | Literal["auto"] | None = "auto",   # side of the tiles that large images are divided into; None: whole
     batch_size: int = 8,                           # images of one size translated at once
+    asked: str | None = None,                      # of a run with labels: the attribute to translate into
 ) -> "Translator":
     """Load a trained run; what comes back is called with images. Raises ValueError for a run that can't be loaded."""
     from image_translation.house import enter
@@ -35,7 +36,7 @@ def load(
 
     with as_value_error():
         return Translator(run, direction=direction, epoch=epoch, ema=ema, eval=eval, amp=amp, device=device,
-                          size=size, tile=tile, batch_size=batch_size)
+                          size=size, tile=tile, batch_size=batch_size, asked=asked)
 
 
 def train(argv: Sequence[str]) -> Any:

@@ -134,6 +134,10 @@ class Exported(nn.Module):
 
     def __init__(self, net: nn.Module, translator: Translator, images: bool):
         super().__init__()
+        takes = getattr(net, "arguments", {}).get("input_nc", translator.opt.input_nc)
+        if takes != translator.opt.input_nc:
+            raise UsageError(f"a run of --model {translator.opt.model} can't be exported: its network takes more than "
+                             f"an image")
         self.net, self.images, self.channels = net, images, translator.opt.input_nc
         source = translator.dataset.source
         ranges = [values_of(translator.opt, domain) for domain in (source, "AB".replace(source, ""))]

@@ -15,7 +15,7 @@ from util.run_files import AVERAGE
 
 # Options that commands pass on to the parser of test.py, which checks them.
 VALUES = ("checkpoints_dir", "plugin_dir", "amp", "compile", "seed", "nodata", "max_megapixels", "depth_A", "range_A",
-          "depth_B", "range_B")
+          "depth_B", "range_B", "asked")
 RUN = "name of a run in ./checkpoints, its folder, an exported folder, one .pth file, or hub:user/name"
 FLAGS = ("eval", "plain", "keep_profile")
 

@@ -170,7 +170,10 @@ class Translator:
             feed(self.model, batch)
             self.model.test()
             visuals = self.model.get_current_visuals()
-            name = next(label for label in visuals if label.startswith("fake"))
+            name, *others = (label for label in visuals if label.startswith("fake"))
+            if others:
+                notice("asked", f"the run has {1 + len(others)} translations, and this is {name}; asked (--asked) "
+                                f"names an attribute")
             for label in self.model.visual_names:
                 setattr(self.model, label, None)  # which may be large
         value, values = visuals[name], values_of(self.opt, self.model.visual_domain(name))

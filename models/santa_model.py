@@ -58,8 +58,8 @@ class SANTAModel(BaseModel):
             return
         if self.real_A.shape != self.real_B.shape or any(side % 4 for side in self.real_A.shape[2:]):
             raise UsageError(f"--model santa needs images of one size, a multiple of 4, not "
-                             f"{tuple(self.real_A.shape[2:])} and {tuple(self.real_B.shape[2:])}; use another --crop_size, "
-                             f"or --preprocess resize_and_crop")
+                             f"{tuple(self.real_A.shape[2:])} and {tuple(self.real_B.shape[2:])}; use another "
+                             f"--crop_size, or --preprocess resize_and_crop")
         start, end = (self.real_A.new_full((len(self.real_A), 1), place) for place in (0.0, 1.0))
         self.codes = self.netG.encode(torch.cat((self.real_A, self.real_B)))
         of_A, of_B = (self.codes + torch.randn_like(self.codes)).chunk(2)

@@ -12,7 +12,6 @@ from networks.attributes import AttributeDiscriminator, told
 from networks.layers import init_net, normalise_spectrally
 from util.errors import UsageError, unknown
 from util.files import file_name
-from util.types import words
 
 
 class StarGANModel(BaseModel):
@@ -35,22 +34,23 @@ class StarGANModel(BaseModel):
             parser.add_argument("--lambda_rec", type=float, default=10.0, help="weight of the reconstruction")
             parser.add_argument("--lambda_identity", type=float, default=0.0, help="weight of the identity loss, "
                                 "target = source attributes (not in the paper)")
-        else:
-            parser.add_argument("--asked", type=words, default=[], help="attributes to translate into; all, unless "
-                                                                        "given")
         return parser
 
     def __init__(self, opt):
         super().__init__(opt)
         if not opt.attributes:
             raise UsageError("--model stargan needs labels: --labels folders, or a CSV file")
-        asked = getattr(opt, "asked", []) or opt.attributes
+        asked = getattr(opt, "asked", None) or opt.attributes
         for name in asked:
             if name not in opt.attributes:
                 raise unknown("attribute of this run", name, opt.attributes)
         self.targets = {f"fake_{file_name(name)}": opt.attributes.index(name) for name in asked}
-        if len(self.targets) < len(asked):
-            raise UsageError(f"two of the attributes {', '.join(asked)} give files of one name; rename one")
+        if opt.input_nc != opt.output_nc:
+            raise UsageError(f"--model stargan translates into its own domain, so --input_nc {opt.input_nc} and "
+                             f"--output_nc {opt.output_nc} must be equal")
+        if len({*opt.attributes}) < 1 + opt.exclusive or len({*opt.attributes}) < len(opt.attributes):
+            raise UsageError(f"--model stargan needs different attributes, and two or more if each image has exactly "
+                             f"one; it has {', '.join(opt.attributes)}")
         self.visual_names = ["real_A", *self.targets]
         vars(self).update(dict.fromkeys(self.targets))  # until they are made
         count = len(opt.attributes)

@@ -1,5 +1,6 @@
 """How far a reconstruction is from the truth: what --reconstruction weights and adds up. (N, C, H, W) in [-1, 1]."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,8 @@ class Distance(nn.Module):
 
     def __init__(self, words: Sequence[str], weights: str | None = None):
         super().__init__()
+        if weights and any("needs" in DISTANCES[parse(word)[0]][1] for word in words):
+            pretrained.check_given(weights)
         self.terms = [parse(word) for word in words]
         self.extractors = nn.ModuleDict({
             name: pretrained.load(need, weights, torch.device("cpu"))
@@ -102,6 +105,9 @@ def parse(word: str) -> tuple[str, float]:
     name, _, weight = word.partition(":")
     DISTANCES.constructor(name)
     try:
-        return name, float(weight or 1)
+        number = float(weight or 1)
     except ValueError:
-        raise UsageError(f"--reconstruction {word}: '{weight}' is no number; write {name}:0.5") from None
+        number = -1.0
+    if not 0 < number < math.inf:
+        raise UsageError(f"--reconstruction {word}: '{weight}' is no number above 0; write {name}:0.5")
+    return name, number

@@ -44,7 +44,7 @@ class PathGenerator(AnySize):
         self.codes = nn.Parameter(torch.randn(2, CODE))  # of A and of B
 
     def translate(self, x: Tensor) -> Tensor:         # (N, input_nc, H, W)
-        return self.decode(self.encode(x), torch.ones(len(x), 1, device=x.device, dtype=x.dtype))
+        return self.decode(self.encode(x), torch.ones_like(x[:, :1, 0, 0]))
 
     def encode(self, x: Tensor) -> Tensor:
         """(N, input_nc, H, W) -> (N, 4 ngf, H/4, W/4)."""

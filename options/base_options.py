@@ -119,6 +119,9 @@ class BaseOptions(ABC):
             if load[0] < crop[0] or ("resize" in opt.preprocess and load[1] < crop[1]):
                 raise UsageError(f"--load_size {opt.load_size} is smaller than --crop_size {opt.crop_size}; a crop is "
                                  f"cut from the loaded size")
+        if opt.masks and opt.input_nc != opt.output_nc:
+            raise UsageError(f"--masks keeps the input outside, so --input_nc {opt.input_nc} and --output_nc "
+                             f"{opt.output_nc} must be equal")
         check_rows(opt.without)
         for name, plain in FAST.items() if opt.plain else ():
             value = getattr(opt, name, plain[0])

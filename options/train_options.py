@@ -122,6 +122,8 @@ class TrainOptions(BaseOptions):
         if opt.crops > 1 and "crop" not in opt.preprocess:
             raise UsageError(f"--crops {opt.crops} takes random crops, and --preprocess {opt.preprocess} does not "
                              f"crop; use --preprocess crop")
+        if not opt.reconstruction:
+            raise UsageError(f"--reconstruction is empty; it takes {', '.join(DISTANCES)}")
         for word in opt.reconstruction:
             parse(word)
         if opt.masks and (others := {parse(word)[0] for word in opt.reconstruction} - {"l1", "l2"}):

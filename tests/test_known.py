@@ -46,6 +46,9 @@ def test_a_table_of_attributes_or_of_classes(classes):
     found = loader("--dataroot", classes, "--labels", "a.csv", "--attributes", "old,smiles")
     assert not found.dataset.opt.exclusive
     assert labels_of(found) == {"0.png": [0, 1], "1.png": [1, 0], "2.png": [1, 1], "3.png": [0, 0]}
+    Path("s.csv").write_text(Path("a.csv").read_text().replace(",", ";"))
+    same = loader("--dataroot", classes, "--labels", "s.csv", "--attributes", "old, smiles")
+    assert labels_of(same) == labels_of(found)
     Path("c.csv").write_text("file,hair\n0.png,dark\n1.png,light\n2.png,dark\n3.png,red\n")
     found = loader("--dataroot", classes, "--labels", "c.csv")
     assert found.dataset.opt.exclusive
@@ -58,11 +61,18 @@ def test_a_table_of_attributes_or_of_classes(classes):
      "Unknown attribute that any image has 'b'. Known: a"),
     ("file,a,b\n0.png,1,0\n1.png,0,0\n2.png,1,0\n3.png,0,0\n", ("--attributes", "a,b"),
      "Unknown attribute that any image has 'b'. Known: a"),
-    ("file,a,b\n0.png,1,yes\n", (), "t.csv, line 2: 2 values of 0, 1 or -1 should follow the file name, not 1, yes"),
+    ("file,a,b\n0.png,1,yes\n", (), "t.csv, line 2: 2 values of 0, 1 or -1 should follow the file name, not '1, yes'"),
     ("file,a,b\n0.png,1\n", (), "t.csv, line 2"),
     ("file\n0.png\n", (), "needs a header"),
     ("", (), "needs a header"),
-    (b"\xff\xfe\x00", (), "can't be read as CSV"),
+    (b"\xff\xfe\x00", (), "is no text in UTF-8"),
+    ("file,a,a\n0.png,1,0\n", (), "needs a header of different names"),
+    ("file|a|b\n0.png|1|0\n", (), "it begins 'file|a|b'"),
+    ('file,a\n"0.png,1\n', (), "is no CSV"),
+    ("file,a\n0.png,1\n0.png,0\n", (), "t.csv, line 3: 0.png is there again, with another label"),
+    ('file,"a,b",c\n0.png,1,0\n1.png,0,1\n2.png,1,0\n3.png,0,0\n', (), "'a,b' can't be the name of an attribute"),
+    ("file,a b,a/b\n0.png,1,0\n1.png,0,1\n2.png,1,0\n3.png,0,0\n", (), "give files of one name"),
+    ("file,hair\n0.png,x\n1.png,\n", (), "line 3: a class should follow the file name"),
 ])
 def test_a_wrong_table_is_one_line(classes, text, argv, message):
     Path("t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -73,7 +83,7 @@ def test_a_wrong_table_is_one_line(classes, text, argv, message):
 
 
 def test_labels_without_a_table_or_folders(classes, domains):
-    with pytest.raises(UsageError, match=r"none.csv can't be read as CSV.*`folders` takes the names of folders"):
+    with pytest.raises(UsageError, match=r"none.csv can't be read .No such file or directory.; `folders`"):
         loader("--dataroot", classes, "--labels", "none.csv")
     with pytest.raises(UsageError, match=r"has no entry for .*images of a class belong into a folder of its name"):
         loader("--dataroot", domains, "--labels", "folders")
@@ -126,7 +136,7 @@ def test_only_what_is_inside_the_mask_is_translated(model, root, masked):
         assert torch.equal(fake * (1 - mask), real * (1 - mask))
         assert not torch.equal(fake * mask, real * mask)
     assert run_test("--name", "experiment_name", "--dataroot", f"{root}/{'testA' if root == 'domains' else 'test'}",
-                    "--masks", f"masks/{root}/{'testA' if root == 'domains' else 'test'}", "--preprocess", "none") == 0
+                    "--masks", f"masks/{root}", "--preprocess", "none") == 0
     images = Path("results/experiment_name/test_latest/images")
     for path in images.glob("*_fake.png"):
         real, fake = (np.asarray(Image.open(images / path.name.replace("_fake", kind))) for kind in ("_real", "_fake"))
@@ -158,6 +168,10 @@ def test_masks_follow_the_geometry_and_a_run_with_them_resumes(masked):
 def test_masks_that_do_not_fit_are_one_line(masked, domains, strips, capsys):
     with pytest.raises(UsageError, match=r"none of the 5 images has a mask; that of .* would be .*trainA/0.png"):
         create_dataset(train_options("--dataroot", domains, "--masks", "masks/strips"))
+    with pytest.raises(UsageError, match="--masks keeps the input outside, so --input_nc 1 and --output_nc 3"):
+        train_options("--dataroot", domains, "--masks", "masks/domains", "--input_nc", "1")
+    with pytest.raises(UsageError, match="--masks nowhere: nowhere is not a folder"):
+        create_dataset(train_options("--dataroot", domains, "--masks", "nowhere"))
     with pytest.raises(UsageError, match="--model template does not translate inside masks"):
         run_train("--model", "template", "--dataroot", strips, "--masks", "masks/strips")
     Path("masks/domains/trainA/1.png").unlink()
@@ -180,6 +194,8 @@ def test_images_of_several_data_roots(tmp_path, domains, strips):
             write(tmp_path / root / f"train{domain}" / "0.png", picture(seed=seed))
     pairs = create_dataset(train_options("--model", "pix2pix", "--dataroot", "p", "--more_data", "q")).dataset.pairs
     assert [[Path(path).parts[-3] for path in pair] for pair in pairs] == [["p", "p"], ["q", "q"]]
+    with pytest.raises(UsageError, match="--more_data p names a folder twice, or that of --dataroot"):
+        create_dataset(train_options("--dataroot", "p", "--more_data", "p"))
     with pytest.raises(UsageError, match="--more_data nowhere has no folder like those of --dataroot"):
         create_dataset(train_options("--dataroot", domains, "--more_data", "nowhere"))
 

@@ -48,4 +48,4 @@ numbers = described("whole numbers from 0, separated by commas", lambda word: [i
 
 def words(text: str) -> list[str]:
     """Words separated by commas."""
-    return [word for word in text.split(",") if word]
+    return [word.strip() for word in text.split(",") if word.strip()]

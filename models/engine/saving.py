@@ -24,6 +24,7 @@ from util.notices import notice, say, tell
 from util.run_files import AVERAGE, STATE, checkpoint_tag, network_file, network_files
 from util.seed import derive, random_states, restore_random_states, seed_all
 
+LITTLE = 0.5   # share of a network that --init_from finds, below which it says so
 RETRY = 60.0  # seconds until a failed save is tried again
 PAUSE = 2.0   # the same when there is nothing else to do
 ANY = "G_any"    # a generator that others may start from, in every direction
@@ -124,6 +125,9 @@ def copy_matching(net: nn.Module, path: Path) -> str:
     net.load_state_dict(fitting, strict=False)
     missing = [key for key in wanted if key not in fitting]
     share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in wanted.values())
+    if share < LITTLE:
+        notice(f"little {path}", f"only {share:.1%} of the network fits {path}; was it trained with the same --netG "
+                                 f"and --ngf?")
     return (f"{share:.1%} ({len(fitting)} of {len(wanted)} tensors) from {path}"
             + (f", trained with {', '.join(reasons)}" if reasons else "")
             + (f"; not loaded: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""))
