@@ -145,9 +145,9 @@ HIGHER = {"pixel accuracy"}
 DATA = {
     "facades": Data("facades", "--ngf 32 --ndf 32 --load_size 143 --crop_size 128", "resnet_6blocks", "unet_128", 16000,
                     1000),
-    "shapes": Data("shapes", "--ngf 16 --ndf 16 --load_size 64 --crop_size 64", "resnet_4blocks", "unet_64", 4800, 60),
+    "shapes": Data("shapes", "--ngf 16 --ndf 16 --load_size 64 --crop_size 64", "resnet_4blocks", "unet_64", 2400, 40),
     "digits": Data("digits", "--ngf 16 --ndf 16 --load_size 32 --crop_size 32 --no_flip --batch_size 4",
-                   "resnet_4blocks", "unet_32", 19200, 60),
+                   "resnet_4blocks", "unet_32", 9600, 40),
 }
 
 

@@ -120,8 +120,8 @@ class GANLoss(nn.Module):
                   paired: bool = False) -> dict[str, Tensor]:
         """The losses of a generator whose images are `fake`: `name`, and with lambda_feature `<name>_feature`.
 
-        `real` is needed for feature matching and `relativistic`. With `paired`, each image's features shall be those of
-        its partner (Wang et al. 2018, equation 3), else their mean over batch and positions (Salimans et al. 2016).
+        `real` is needed for feature matching and `relativistic`. With `paired`, each image's features are compared with
+        its partner's (Wang et al. 2018, equation 3), else their means over batch and positions (Salimans et al. 2016).
         Features are those of images that are not augmented.
         """
         both = self.relative or self.lambda_feature > 0
@@ -129,10 +129,11 @@ class GANLoss(nn.Module):
             raise UsageError("--gan_mode relativistic and --lambda_feature need real images beside the generated ones; "
                              "this model's generator_loss gives GANLoss.generator none")
         images = [x for x in ((fake, real) if both else (fake,)) if x is not None]
-        features = judge(netD, *images, features=self.lambda_feature > 0)
-        scales, *others = features
-        if self.diffaugment:
+        features = judge(netD, *images, features=True) if self.lambda_feature else []
+        if self.diffaugment or not features:
             scales, *others = judge(netD, *(augmented(x, self.diffaugment) for x in images))
+        else:
+            scales, *others = features
         scores = [scale[-1] for scale in scales]
         if self.relative:
             on_real = [scale[-1] for scale in others[0]]
@@ -161,10 +162,12 @@ class GANLoss(nn.Module):
             return {"gp": cal_gradient_penalty(netD, real, fake, real.device)[0]}
         if not (self.r1 or self.gp) or not self.due(self.penalty_every):
             return {}
-        weights = {"r1": ("real", self.r1 / 2), "gp": ("mixed", self.gp)}
-        return {name: self.penalty_every * weight * squared_gradient(
-            netD, points_between(real, fake, place), "real" if place == "real" else "fake")
-            for name, (place, weight) in weights.items() if weight}
+        terms = {}
+        if self.r1:
+            terms["r1"] = self.r1 / 2 * squared_gradient(netD, points_between(real, fake, "real"), "real")
+        if self.gp:
+            terms["gp"] = self.gp * squared_gradient(netD, points_between(real, fake, "mixed"), "fake")
+        return {name: self.penalty_every * term for name, term in terms.items()}
 
 
 def judge(netD: nn.Module, *batches: Tensor, features: bool = False,
