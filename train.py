@@ -98,8 +98,8 @@ def check_needs(opt: Namespace, model: BaseModel, loader: Loader) -> None:
         raise UsageError(f"--model {opt.model} needs {lacking}, and --dataset_mode {opt.dataset_mode} has none; use "
                          f"--dataset_mode {fitting}")
     if opt.masks and not model.takes_masks:
-        raise UsageError(f"--model {opt.model} does not translate inside masks; cycle_gan, discogan, dualgan and "
-                         f"pix2pix do")
+        raise UsageError(f"--model {opt.model} does not translate inside masks; pix2pix and the unpaired models "
+                         f"do")
     if needs == "B" and dataset.paired:
         notice("paired", f"--model {opt.model} learns without pairs; --dataset_mode {opt.dataset_mode} shows it each "
                          f"image with its partner")

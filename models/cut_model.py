@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.base_model import BaseModel, frozen
 from networks.augment import drawn, flipped
+from networks.masking import inside
 from networks.patchnce import Contrast
 from util.image_pool import ImagePool
 from util.types import not_negative
@@ -19,7 +20,7 @@ class CUTModel(BaseModel):
     FastCUT has no identity term, a larger lambda_NCE, and mirrors what it translates at random.
     """
 
-    needs, capturable = "B", True
+    needs, capturable, takes_masks = "B", True, True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -55,12 +56,14 @@ class CUTModel(BaseModel):
 
     def forward(self) -> None:
         if not self.isTrain:
-            self.fake_B = self.netG(self.real_A)
+            self.fake_B = inside(self.mask_A, self.netG(self.real_A), self.real_A)
         elif self.fast:
             self.turned = drawn(self.real_A, 0, 1) < 0.5
-            self.fake_B = self.netG(flipped(self.real_A, self.turned))
+            real, mask = (x if x is None else flipped(x, self.turned) for x in (self.real_A, self.mask_A))
+            self.fake_B = inside(mask, self.netG(real), real)
         else:
-            self.fake_B, self.keys = self.contrast.translate(self.netG, self.real_A)
+            fake, self.keys = self.contrast.translate(self.netG, self.real_A)
+            self.fake_B = inside(self.mask_A, fake, self.real_A)
 
     def optimize_parameters(self) -> None:
         self.forward()

@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from torch import Tensor
 
 from models.base_model import BaseModel, frozen
+from networks.masking import inside
 from networks.patchnce import Contrast
 from util.image_pool import ImagePool
 from util.types import not_negative
@@ -17,7 +18,7 @@ class DCLGANModel(BaseModel):
     weighted by lambda_IDT. Each encoder has a head of its own; there is no cycle (section 3).
     """
 
-    needs, capturable = "B", True
+    needs, capturable, takes_masks = "B", True, True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -48,11 +49,13 @@ class DCLGANModel(BaseModel):
 
     def forward(self) -> None:
         if self.isTrain:
-            self.fake_B, self.keys_A = self.contrast.translate(self.netG_A, self.real_A)
-            self.fake_A, self.keys_B = self.contrast.translate(self.netG_B, self.real_B)
+            fake_B, self.keys_A = self.contrast.translate(self.netG_A, self.real_A)
+            fake_A, self.keys_B = self.contrast.translate(self.netG_B, self.real_B)
         else:
-            self.fake_B = None if self.real_A is None else self.netG_A(self.real_A)
-            self.fake_A = None if self.real_B is None else self.netG_B(self.real_B)
+            fake_B = None if self.real_A is None else self.netG_A(self.real_A)
+            fake_A = None if self.real_B is None else self.netG_B(self.real_B)
+        self.fake_B = inside(self.mask_A, fake_B, self.real_A)
+        self.fake_A = inside(self.mask_B, fake_A, self.real_B)
 
     def optimize_parameters(self) -> None:
         self.forward()

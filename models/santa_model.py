@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.base_model import BaseModel, frozen
+from networks.masking import inside
 from util.errors import UsageError
 from util.image_pool import ImagePool
 from util.types import not_negative
@@ -18,7 +19,7 @@ class SANTAModel(BaseModel):
     the last from two near points on the path, in the decoder's blocks. No second network, no cycle.
     """
 
-    needs, capturable = "B", True
+    needs, capturable, takes_masks = "B", True, True
 
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
@@ -45,7 +46,7 @@ class SANTAModel(BaseModel):
                                  "use --norm instance")
             if not hasattr(self.netG, "inner"):
                 raise UsageError(f"--model santa needs a generator with a path, not --netG {opt.netG}: santa_9blocks, "
-                                 f"santa_6blocks")
+                                 f"santa_6blocks, ...")
             self.netD = self.make_D(opt.output_nc)
             self.fake_B_pool = ImagePool(opt.pool_size)
             self.criterionGAN, self.criterionRec = self.make_GAN_loss(), self.make_distance()
@@ -54,7 +55,7 @@ class SANTAModel(BaseModel):
 
     def forward(self) -> None:
         if not self.isTrain:
-            self.fake_B = self.netG(self.real_A)
+            self.fake_B = inside(self.mask_A, self.netG(self.real_A), self.real_A)
             return
         if self.real_A.shape != self.real_B.shape or any(side % 4 for side in self.real_A.shape[2:]):
             raise UsageError(f"--model santa needs images of one size, a multiple of 4, not "
@@ -64,8 +65,9 @@ class SANTAModel(BaseModel):
         self.codes = self.netG.encode(torch.cat((self.real_A, self.real_B)))
         of_A, of_B = (self.codes + torch.randn_like(self.codes)).chunk(2)
         self.code_A = of_A
-        self.rec_A, self.fake_B, self.idt_B = self.netG.decode(
+        self.rec_A, fake_B, self.idt_B = self.netG.decode(
             torch.cat((of_A, of_A, of_B)), torch.cat((start, end, end))).chunk(3)
+        self.fake_B = inside(self.mask_A, fake_B, self.real_A)
 
     def optimize_parameters(self) -> None:
         self.forward()

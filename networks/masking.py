@@ -1,11 +1,13 @@
 """Translation inside a mask (N, 1, H, W), 1 inside and 0 outside; None is everywhere."""
 
+from typing import Any
+
 from torch import Tensor
 
 
-def inside(mask: Tensor | None, image: Tensor, outside: Tensor) -> Tensor:
-    """`image` inside the mask, `outside` outside it, (N, C, H, W) both."""
-    return image if mask is None else mask * image + (1 - mask) * outside
+def inside(mask: Tensor | None, image: Any, outside: Any) -> Any:
+    """`image` inside the mask, `outside` outside it, (N, C, H, W) both; None if there is no image."""
+    return image if mask is None or image is None else mask * image + (1 - mask) * outside
 
 
 def within(mask: Tensor | None, mean: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ CODE = 8  # numbers that describe a domain
 
 
 @GENERATORS.register("santa_9blocks", n_blocks=9)
-@GENERATORS.register("santa_6blocks", n_blocks=6)
+@GENERATORS.register_family(r"santa_(\d+)blocks", lambda n: {"n_blocks": n})
 class PathGenerator(AnySize):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1], at the end of the path; n = n_blocks.
 

@@ -12,7 +12,7 @@ from networks.layers import AnySize
 
 
 @GENERATORS.register("vit_unet", n_blocks=12)
-@GENERATORS.register("vit_unet_6blocks", n_blocks=6)
+@GENERATORS.register_family(r"vit_unet_(\d+)blocks", lambda n: {"n_blocks": n})
 class VitUnetGenerator(AnySize):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1].
 

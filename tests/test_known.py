@@ -112,6 +112,9 @@ def test_a_star_of_attributes(classes):
     assert len(list(images.rglob("*_fake_old_man.png"))) == 2
 
 
+NCE = ("--netG", "resnet_1blocks_blurpool", "--nce_layers", "4,8,12", "--num_patches", "64", "--netF_nc", "8")
+
+
 @pytest.fixture
 def masked(domains, strips):
     """Masks of both data roots: the left half."""
@@ -123,13 +126,15 @@ def masked(domains, strips):
     return "masks"
 
 
-@pytest.mark.parametrize(("model", "root"), [("cycle_gan", "domains"), ("pix2pix", "strips"), ("discogan", "domains")])
+@pytest.mark.parametrize(("model", "root"), [("cycle_gan", "domains"), ("pix2pix", "strips"), ("discogan", "domains"),
+                                             ("cut", "domains"), ("dcl_gan", "domains"), ("santa", "domains")])
 def test_only_what_is_inside_the_mask_is_translated(model, root, masked):
-    more = ("--netG", "dcgan", "--netD", "dcgan") if model == "discogan" else ()
+    more = {"discogan": ("--netG", "dcgan", "--netD", "dcgan"), "santa": ("--netG", "santa_2blocks"), "cut": NCE,
+            "dcl_gan": NCE}.get(model, ())
     argv = ("--model", model, "--dataroot", root, "--masks", f"masks/{root}", "--val_freq", "0", "--preprocess", "none",
             *more)
     trained = run_train(*argv)
-    for domain in "AB" if model != "pix2pix" else "A":
+    for domain in "A" if model in ("pix2pix", "cut", "santa") else "AB":
         mask, real = getattr(trained, f"mask_{domain}"), getattr(trained, f"real_{domain}")
         fake = getattr(trained, f"fake_{'AB'.replace(domain, '')}")
         assert mask.mean() == 0.5
