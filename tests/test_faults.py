@@ -11,7 +11,7 @@ def lab(tmp_path_factory):
     return faults.Lab(tmp_path_factory.mktemp("lab"), seed=0)
 
 
-SLOW = ("file_that_kills", "live_view_fails", "disk_stays_full", "second_run", "stall", "worker_hangs")
+SLOW = ("asked_to_save", "file_that_kills", "live_view_fails", "disk_stays_full", "second_run", "stall", "worker_hangs")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
