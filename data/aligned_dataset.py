@@ -28,7 +28,7 @@ class AlignedDataset(BaseDataset):
             self.pairs = pair_by_stem(*([folder, *self.counterparts(folder)] for folder in folders), *lists)
         for position, domain in enumerate("AB"):
             self.detect_value_range(domain, [pair[position] for pair in self.pairs])
-        self.find_labels([path for path, _ in self.pairs])
+        self.find_known([path for path, _ in self.pairs])
 
     def __len__(self) -> int:
         return len(self.pairs)

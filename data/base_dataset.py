@@ -119,16 +119,10 @@ class BaseDataset(Dataset, ABC):
         if values.depth != "uint8":
             tell(f"domain {domain} is {values.depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
 
-    def find_labels(self, paths: list[str]) -> None:
-        """Find --masks, and read --labels and put into opt what they are, for the record."""
+    def find_known(self, paths: list[str]) -> None:
+        """Find the masks and labels of the images, and put the names of the labels into opt, for the record."""
         opt = self.opt
-        roots = [Path(root).resolve() for root in (self.root, *opt.more_data)]
-        if len({*roots}) < len(roots):
-            raise UsageError(f"--more_data {','.join(opt.more_data)} names a folder twice, or that of --dataroot")
-        for root in opt.more_data:
-            if not any(Path(place).is_relative_to(root) for place in self.roots):
-                raise UsageError(f"--more_data {root} has no folder like those of --dataroot {self.root} "
-                                 f"({', '.join(self.roots)}); {contents(root)}")
+        check_more_data(self.root, opt.more_data, self.roots)
         if opt.masks:
             self.masks = Masks(opt.masks, [self.root, *opt.more_data], paths)
         if opt.labels:
@@ -142,8 +136,7 @@ class BaseDataset(Dataset, ABC):
     def sample(self, domain: str, path: str, key: str = "") -> dict[str, Any]:
         """{"A": image, "A_paths": path} of a domain, and what `known` adds; raises ImageError."""
         key = key or domain
-        image, = self.cached(self.read_resized, domain, path, paths=(path,))
-        geometry = self.geometry(image, path)
+        image, geometry = self._image_and_geometry(domain, path)
         return {key: self.to_tensor(domain, image, geometry, path), f"{key}_paths": path,
                 **self.known(key, path, geometry)}
 
@@ -157,15 +150,20 @@ class BaseDataset(Dataset, ABC):
         return found
 
     def read_mask(self, path: str) -> list[np.ndarray]:
-        """[(H, W, 1)] as --preprocess resizes it, 255 if the image has no mask; raises ImageError."""
+        """[(H, W, 1)], uint8, in the size of the file; a single 255 if the image has no mask; raises ImageError."""
         file = self.masks.files.get(path) if self.masks else None
         mask = np.full((1, 1, 1), 255, np.uint8) if file is None else read_pixels(file, 1, self.how).array
         return [mask if mask.dtype == np.uint8 else (mask > 0).astype(np.uint8) * 255]
 
     def load(self, domain: str, path: str) -> torch.Tensor:
         """Read, resize, crop, flip and scale one image: (C, H, W) in [-1, 1]; raises ImageError."""
+        image, geometry = self._image_and_geometry(domain, path)
+        return self.to_tensor(domain, image, geometry, path)
+
+    def _image_and_geometry(self, domain: str, path: str) -> tuple[np.ndarray, Geometry]:
+        """An image (H, W, C) as --preprocess resizes it, and the crop and flip drawn for it; raises ImageError."""
         image, = self.cached(self.read_resized, domain, path, paths=(path,))
-        return self.to_tensor(domain, image, self.geometry(image, path), path)
+        return image, self.geometry(image, path)
 
     def read_resized(self, domain: str, path: str) -> list[np.ndarray]:
         """[(H, W, C)] as --preprocess resizes it; raises ImageError."""
@@ -244,6 +242,17 @@ class BaseDataset(Dataset, ABC):
             raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "
                                    f"--depth_{domain} and --range_{domain}")
         return values.to_tensor(geometry(image))
+
+
+def check_more_data(dataroot: str | Path, more_data: list[str], listed: list[str]) -> None:
+    """Raise UsageError for a folder of --more_data that is there twice, or has none of the folders listed."""
+    roots = [Path(root).resolve() for root in (dataroot, *more_data)]
+    if len({*roots}) < len(roots):
+        raise UsageError(f"--more_data {','.join(more_data)} names a folder twice, or that of --dataroot")
+    for root in more_data:
+        if not any(Path(place).is_relative_to(root) for place in listed):
+            raise UsageError(f"--more_data {root} has no folder like those of --dataroot {dataroot} "
+                             f"({', '.join(listed)}); {contents(root)}")
 
 
 def split(paths: list[str], folder: str | Path, share: float, held_out: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is known of each image: attributes, from the names of folders or from a CSV file."""
+"""Labels of images: classes by folder, or classes or attributes from a CSV file."""
 
 import csv
 import io
@@ -13,7 +13,6 @@ from util.files import file_name
 from util.frames import file_of
 
 VALUES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": 0.0, "true": 1.0, "false": 0.0}
-
 LONGEST = 60  # characters of an attribute's name, which is part of file names
 
 
@@ -30,9 +29,8 @@ class Labels:
     def __init__(self, source: str, paths: Sequence[str], roots: Sequence[str], wanted: Sequence[str] = (),
                  strict: bool = True):
         self.source, self.roots, self.strict = source, [Path(root) for root in roots], strict
-        self.of_classes = source == "folders"
+        self.exclusive = source == "folders"
         self.table: dict[str, dict[str, float]] = {} if source == "folders" else self._read(Path(source))
-        self.exclusive = self.of_classes
         rows = {path: self._row(path) for path in paths}
         there = {name for row in rows.values() for name, value in row.items() if value}
         self.names = list(wanted) or sorted(there)
@@ -40,7 +38,7 @@ class Labels:
 
     def of(self, path: str) -> Tensor:
         """(attributes,) of an image; zeros if it has none and `strict` is off, as in a test."""
-        row = self._row(path) or {}
+        row = self._row(path)
         return torch.tensor([row.get(name, 0.0) for name in self.names])
 
     def _check(self, rows: dict[str, dict[str, float]], there: set[str]) -> None:
@@ -101,15 +99,15 @@ class Labels:
                              f"of classes, or of 0 and 1 for each attribute, with commas; it begins {first[:60]!r}")
         table: dict[str, dict[str, float]] = {}
         lines = [(number, [word.strip() for word in row]) for number, row in enumerate(rows[1:], start=2) if row]
-        self.of_classes = len(header) == 2 and any(row[-1].lower() not in VALUES for _, row in lines)
+        self.exclusive = len(header) == 2 and any(row[-1].lower() not in VALUES for _, row in lines)
         for number, (file, *values) in lines:
             fits = len(values) == len(header) - 1 and (
-                values[0] if self.of_classes else all(word.lower() in VALUES for word in values))
+                values[0] if self.exclusive else all(word.lower() in VALUES for word in values))
             if not fits:
-                kind = "a class" if self.of_classes else f"{len(header) - 1} values of 0, 1 or -1"
+                kind = "a class" if self.exclusive else f"{len(header) - 1} values of 0, 1 or -1"
                 raise UsageError(f"--labels {path}, line {number}: {kind} should follow the file name, not "
                                  f"'{', '.join(values)[:60]}'")
-            row = {values[0]: 1.0} if self.of_classes else {
+            row = {values[0]: 1.0} if self.exclusive else {
                 name: VALUES[word.lower()] for name, word in zip(header[1:], values, strict=True)}
             if table.setdefault(file, row) != row:
                 raise UsageError(f"--labels {path}, line {number}: {file} is there again, with another label")

@@ -22,7 +22,7 @@ class SingleDataset(BaseDataset):
         super().__init__(opt)
         self.paths = self._list(str(opt.dataroot))
         self.detect_value_range(self.source, self.paths)
-        self.find_labels(self.paths)
+        self.find_known(self.paths)
         target = "AB".replace(self.source, "")
         if getattr(opt, f"depth_{target}") == "auto":  # weights from elsewhere: what leaves is of the kind that entered
             setattr(opt, f"depth_{target}", getattr(opt, f"depth_{self.source}"))

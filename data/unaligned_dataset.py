@@ -19,7 +19,7 @@ class UnalignedDataset(BaseDataset):
         self.paths_A, self.paths_B = (self.list_images(folder)[limit] for folder in folders)
         self.detect_value_range("A", self.paths_A)
         self.detect_value_range("B", self.paths_B)
-        self.find_labels(self.paths_A + self.paths_B)
+        self.find_known(self.paths_A + self.paths_B)
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))

@@ -23,7 +23,7 @@ def found_range(read: Callable[[str], Pixels], paths: Sequence[str], depth: str,
 
 
 def first_depth(read: Callable[[str], Pixels], paths: Sequence[str]) -> str:
-    """That of the first file that can be read."""
+    """The depth of the first readable file, uint8 if there is none."""
     for path in paths:
         try:
             return str(read(path).array.dtype)

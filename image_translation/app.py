@@ -51,7 +51,7 @@ class Choices:
     """What a run offers: its checkpoints and directions."""
 
     def __init__(self, name: str, first: Translator):
-        """`first` is the run as it is loaded if nothing is chosen."""
+        """`first` is the translator of the run with default choices."""
         self.name, self.directions, self.checkpoints = name, [first.opt.direction], ["as named"]
         if first.weights is None and not name.endswith(".pth"):  # not one file
             folder = Path(first.model.save_dir)

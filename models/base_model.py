@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ class BaseModel(FromOptions, nn.Module, ABC):
         total: Any = sum(terms.values())
         return total
 
-    def minimize(self, name: str, loss: Tensor | Iterable[Tensor]) -> None:
+    def minimize(self, name: str, loss: Tensor | Iterator[Tensor]) -> None:
         """Take one step of `optimizer_<name>` on `loss`, or on the sum of several; with --accumulate, on the mean.
 
         Of an iterator of losses, each is differentiated before the next is computed, which saves memory. Gradients are

@@ -76,15 +76,13 @@ class CUTModel(BaseModel):
         """The adversarial loss and the contrast; then the identity term, differentiated separately to save memory."""
         fooled = self.criterionGAN.generator(self.netD, self.fake_B, self.real_B, "G_GAN")
         adversarial = {name: self.opt.lambda_GAN * loss for name, loss in fooled.items()}
-        if self.fast:  # a mirrored image's translation, mirrored back, against the image as it was
-            keys = self.contrast.keys(self.netG, self.real_A)
-            contrast = self.contrast(self.netG, self.netF, self.fake_B, keys, turned=self.turned)
-            yield self.record(**adversarial, NCE=self.lambda_NCE * contrast)
-            return
-        contrast = self.contrast(self.netG, self.netF, self.fake_B, self.keys)
+        # FastCUT compares the translation of a mirrored image, mirrored back, with the image as it was.
+        keys, turned = (self.contrast.keys(self.netG, self.real_A), self.turned) if self.fast else (self.keys, None)
+        contrast = self.contrast(self.netG, self.netF, self.fake_B, keys, turned=turned)
         yield self.record(**adversarial, NCE=self.lambda_NCE * contrast)
-        self.idt_B, keys = self.contrast.translate(self.netG, self.real_B)
-        yield self.record(NCE_Y=self.lambda_NCE * self.contrast(self.netG, self.netF, self.idt_B, keys))
+        if not self.fast:
+            self.idt_B, keys = self.contrast.translate(self.netG, self.real_B)
+            yield self.record(NCE_Y=self.lambda_NCE * self.contrast(self.netG, self.netF, self.idt_B, keys))
 
     def discriminator_loss(self) -> Tensor:
         """Tell real images of B from generated ones."""
