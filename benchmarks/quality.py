@@ -15,7 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.zoo_data import halves
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = "--ngf 32 --ndf 32 --load_size 143 --crop_size 128 --num_threads 1 --display_id 0 --no_html".split()
@@ -43,17 +45,15 @@ def run(*words: object) -> str:
     return subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def halves(facades: Path) -> Path:
+def unpaired(facades: Path) -> Path:
     """A folder with trainA, trainB, ...: the halves of the strips."""
     folder = Path("facades_unpaired")
     for path in sorted(facades.glob("*/*.jpg")):
-        strip = Image.open(path).convert("RGB")
-        middle = strip.width // 2
-        for domain, box in (("A", (0, 0, middle, strip.height)), ("B", (middle, 0, strip.width, strip.height))):
+        for domain, image in halves(path):
             target = folder / f"{path.parent.name}{domain}" / f"{path.stem}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                strip.crop(box).save(target)
+                image.save(target)
     return folder
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", help=f"some of: {', '.join(ROWS)}")
     opt = parser.parse_args()
-    dataroot = halves(opt.facades) if opt.model == "cycle_gan" else opt.facades
+    dataroot = unpaired(opt.facades) if opt.model == "cycle_gan" else opt.facades
     reference = REFERENCE[opt.model]
     print(f"{opt.model}, {os.cpu_count()} cores; reference: {reference}")
     for row, (training, test) in ROWS.items():

@@ -6,8 +6,8 @@
     python benchmarks/zoo.py --table                                # print what zoo.json holds
     python benchmarks/zoo.py digits --picture digits.webp           # translations of each model's first seed
 
-Each model is trained twice as long as one budget and the other say: for the same number of images through generators,
-and for the same seconds. The rate is constant and the weights are averaged (--ema), so that one training gives both.
+Each model is scored at two budgets: after the same number of images through generators, and after the same seconds of
+training. The rate is constant and the weights are averaged (--ema), so that one training gives both.
 What is done is kept in zoo.json and ./zoo, and is not done again.
 """
 
@@ -34,9 +34,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESNET = "--norm instance --pool_size 50"
 MODELS = {
     "cycle_gan": (f"--model cycle_gan --lambda_identity 0 {RESNET}", 4),
-    "cut": ("--model cut --netD basic", 3),
-    "fastcut": ("--model cut --CUT_mode FastCUT --netD basic", 2),
-    "dcl_gan": ("--model dcl_gan --netD basic", 5),
+    "cut": ("--model cut", 3),
+    "fastcut": ("--model cut --CUT_mode FastCUT", 2),
+    "dcl_gan": ("--model dcl_gan", 5),
     "santa": ("--model santa --netG santa_6blocks", 3),
     "discogan": ("--model discogan", 4),
     "dualgan": ("--model dualgan", 4),
@@ -173,12 +173,12 @@ def interval(values: list[float]) -> str:
 
 
 def name_of(data: Data, model: str, seed: int) -> str:
-    """The run's."""
-    return f"{data.name}_{model.replace(' ', '_')}_{seed}"
+    """The name of the run."""
+    return f"{data.name}_{model}_{seed}"
 
 
 def translations(data: Data, model: str, seed: int, tag: str) -> Path:
-    """Where test.py puts them."""
+    """The folder of the images that test.py wrote."""
     return FOLDER / "results" / name_of(data, model, seed) / f"test_{tag}" / "images"
 
 
@@ -205,6 +205,8 @@ def main() -> None:
     zoo, models = Zoo(opt), opt.models.split(",")
     if unknown := set(opt.data) - set(DATA) | set(models) - set(MODELS):
         parser.error(f"unknown: {', '.join(unknown)}; data: {', '.join(DATA)}; models: {', '.join(MODELS)}")
+    if opt.picture and not opt.data:
+        parser.error(f"--picture of which data? {', '.join(DATA)}")
     if opt.picture:
         picture(DATA[opt.data[0]], models, opt.picture, columns=8, side=64)
         return

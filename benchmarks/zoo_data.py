@@ -82,17 +82,22 @@ def save(image: Image.Image, root: Path, phase: str, domain: str, name: str) -> 
     image.save(root / f"{phase}{domain}" / f"{name}.png")
 
 
+def halves(strip: Path) -> list[tuple[str, Image.Image]]:
+    """The photograph, A, and the label map, B, of a strip {photo|labels}."""
+    both = Image.open(strip).convert("RGB")
+    middle = both.width // 2
+    return [("A", both.crop((0, 0, middle, both.height))), ("B", both.crop((middle, 0, both.width, both.height)))]
+
+
 def make_facades(root: Path, strips: Path | None) -> None:
     """Photographs of one half of the strips, labels of the other; the test set has both."""
     if strips is None:
         raise SystemExit("facades need --facades FOLDER, which holds train, val and test strips {photo|labels}")
     for phase in ("train", "val", "test"):
         for i, path in enumerate(sorted((strips / phase).glob("*.jpg"), key=lambda path: int(path.stem))):
-            strip = Image.open(path).convert("RGB")
-            middle = strip.width // 2
-            for domain, box in (("A", (0, 0, middle, strip.height)), ("B", (middle, 0, strip.width, strip.height))):
+            for domain, image in halves(path):
                 if phase == "test" or i % 2 == "AB".index(domain):
-                    save(strip.crop(box), root, phase, domain, path.stem)
+                    save(image, root, phase, domain, path.stem)
 
 
 def make_digits(root: Path, strips: Path | None) -> None:
@@ -121,9 +126,9 @@ def difference(found: np.ndarray, truth: np.ndarray) -> float:
 FACADES = Data("facades", "pixel accuracy", "--ngf 16 --ndf 32 --load_size 143 --crop_size 128", "resnet_6blocks",
                "unet_128", 16000, 600, make_facades, lambda root, stem: Image.open(root / "testB" / f"{stem}.png"),
                right_colours, load="resize_and_crop")
-# Stripes are taken away: where they would have to be added is not to be seen in a plain shape.
+# Stripes are removed, not added: a plain shape does not show where they belong.
 SHAPES = Data("shapes", "L1 of 255", "--ngf 16 --ndf 16 --load_size 64 --crop_size 64 --direction BtoA",
-              "resnet_4blocks", "unet_64", 2400, 40, lambda root, strips: make_unpaired(root),
+              "resnet_4blocks", "unet_64", 7200, 120, lambda root, strips: make_unpaired(root),
               lambda root, stem: true_shape("B", int(stem)), difference, source="B")
 DIGITS = Data("digits", "L1 of 255", "--ngf 16 --ndf 16 --load_size 32 --crop_size 32 --no_flip",
               "resnet_4blocks", "unet_32", 9600, 40, make_digits,

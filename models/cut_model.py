@@ -17,7 +17,8 @@ class CUTModel(BaseModel):
     """G: A -> B; each patch of G(A) must identify its source patch in A, by the features of G's encoder.
 
     Loss: GAN(G, D) + lambda_NCE (NCE(A, G(A)) + NCE(B, G(B))) / 2, the second being the identity term (equation 5).
-    FastCUT has no identity term, a larger lambda_NCE, and mirrors what it translates at random.
+    FastCUT has no identity term, a larger lambda_NCE, and mirrors what it translates at random. D is the plain
+    PatchGAN; that of the authors' code is --netD basic_blurpool.
     """
 
     needs, capturable, takes_masks = "B", True, True

@@ -17,8 +17,8 @@ class DiscoGANModel(CycleGANModel):
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         CycleGANModel.modify_commandline_options(parser, is_train)
-        parser.set_defaults(netG="dcgan", netD="dcgan", norm="batch", load_size=64, crop_size=64)
+        parser.set_defaults(netG="dcgan", netD="dcgan", norm="batch", crop_size=64)
         if is_train:
             parser.set_defaults(gan_mode="vanilla", pool_size=0, lambda_A=10.0, lambda_B=10.0, lambda_identity=0.0,
-                                lambda_feature=9.0, reconstruction=["l2"], batch_size=16)
+                                lambda_feature=9.0, reconstruction=["l2"], batch_size=16, load_size=64)
         return parser

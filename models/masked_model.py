@@ -1,6 +1,7 @@
 """Masked pretraining: a generator fills in hidden patches, before it learns to translate (Torbunov et al. 2023)."""
 
 from argparse import ArgumentParser
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,8 @@ class MaskedModel(BaseModel):
     Another run starts from it by --init_from RUN; both generators of a cycle get its weights.
     """
 
-    fake_A: Tensor
-    fake_B: Tensor
+    fake_A: Any  # (N, C, H, W), or None if its input is
+    fake_B: Any
     needs, capturable = "B", True
 
     @staticmethod
@@ -28,7 +29,7 @@ class MaskedModel(BaseModel):
         parser.add_argument("--hidden", type=fraction, default=0.4, help="share of the patches that are hidden")
         parser.add_argument("--patch", type=positive, default=32, help="side of a patch, in pixels")
         if is_train:
-            parser.set_defaults(lr_policy="cosine", lr=1e-4, batch_size=8)
+            parser.set_defaults(lr_policy="cosine", lr=1e-4, beta1=0.9, batch_size=8)
             parser.add_argument("--weight_decay", type=not_negative, default=0.05, help="weight decay of AdamW")
         return parser
 
@@ -59,10 +60,9 @@ class MaskedModel(BaseModel):
     def forward(self) -> None:
         for domain in "AB":
             real = getattr(self, f"real_{domain}")
-            if real is not None:
-                hidden = self.hide(real)
-                setattr(self, f"hidden_{domain}", hidden)
-                setattr(self, f"fake_{domain}", self.netG_any(hidden))
+            hidden = None if real is None else self.hide(real)
+            setattr(self, f"hidden_{domain}", hidden)
+            setattr(self, f"fake_{domain}", None if hidden is None else self.netG_any(hidden))
 
     def optimize_parameters(self) -> None:
         self.forward()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.base_model import BaseModel, frozen
-from networks.attributes import AttributeDiscriminator, told
+from networks.attributes import AttributeDiscriminator, with_attributes
 from networks.layers import init_net, normalise_spectrally
 from util.errors import UsageError, unknown
 from util.files import file_name
@@ -27,9 +27,9 @@ class StarGANModel(BaseModel):
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(dataset_mode="single", labels="folders", netG="stargan", norm="instance_affine",
-                            no_dropout=True, n_layers_D=6, load_size=128, crop_size=128)
+                            no_dropout=True, n_layers_D=6, crop_size=128)
         if is_train:
-            parser.set_defaults(gan_mode="wgangp", n_critic=5, lr=0.0001, batch_size=16, pool_size=0)
+            parser.set_defaults(gan_mode="wgangp", n_critic=5, lr=0.0001, batch_size=16, load_size=128)
             parser.add_argument("--lambda_cls", type=float, default=1.0, help="weight of the attributes")
             parser.add_argument("--lambda_rec", type=float, default=10.0, help="weight of the reconstruction")
             parser.add_argument("--lambda_identity", type=float, default=0.0, help="weight of the identity loss, "
@@ -66,21 +66,22 @@ class StarGANModel(BaseModel):
             self.adam("D", self.netD)
 
     def set_input(self, batch: dict[str, Any]) -> None:
-        self.real_A = batch["A"].to(self.device, non_blocking=True)
+        super().set_input(batch)
+        if self.real_A is None:  # --direction BtoA, but there is one domain only
+            self.real_A = batch["A"].to(self.device, non_blocking=True)
         if "A_label" not in batch and not self.opt.exclusive:
             raise UsageError("--model stargan turns attributes on and off, so it needs those of each image: --labels")
         none = torch.zeros(len(self.real_A), len(self.opt.attributes))  # not used for attributes that are exclusive
         self.label_A = batch.get("A_label", none).to(self.device, non_blocking=True)
-        self.image_paths = batch["A_paths"]
 
     def forward(self) -> None:
         if self.isTrain:
             self.label_B = self.asked(torch.randint(self.label_A.shape[1], (len(self.label_A),), device=self.device))
-            self.fake_B = self.netG(told(self.real_A, self.label_B))
+            self.fake_B = self.netG(with_attributes(self.real_A, self.label_B))
             return
         for name, i in self.targets.items():
             label = self.asked(torch.full((len(self.label_A),), i, device=self.device))
-            setattr(self, name, self.netG(told(self.real_A, label)))
+            setattr(self, name, self.netG(with_attributes(self.real_A, label)))
 
     def asked(self, which: Tensor) -> Tensor:
         """(N,) attributes -> (N, attributes): each image's only one, or else turned on or off in its own."""
@@ -96,14 +97,14 @@ class StarGANModel(BaseModel):
 
     def generator_loss(self) -> Tensor:
         """Fool D, show the asked attributes, and be undone by the old ones."""
-        self.rec_A = self.netG(told(self.fake_B, self.label_A))
+        self.rec_A = self.netG(with_attributes(self.fake_B, self.label_A))
         loss = self.record(
             **self.criterionGAN.generator(self.netD, self.fake_B, self.real_A, "G_GAN"),
             G_cls=self.opt.lambda_cls * self.cross_entropy(self.fake_B, self.label_B),
             G_rec=self.opt.lambda_rec * self.criterionRec(self.rec_A, self.real_A),
         )
         if self.opt.lambda_identity > 0:
-            same = self.netG(told(self.real_A, self.label_A))
+            same = self.netG(with_attributes(self.real_A, self.label_A))
             loss = loss + self.record(G_idt=self.opt.lambda_identity * self.criterionRec(same, self.real_A))
         return loss
 

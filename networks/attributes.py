@@ -60,17 +60,20 @@ class AttributeDiscriminator(nn.Module):
         self.attributes = nn.Conv2d(after, attributes, 3, 1, 1)
 
     def forward(self, x: Tensor, features: bool = False):  # (N, input_nc, H, W)
-        check_size(self, width=x.shape[3], height=x.shape[2])
-        if not features:
-            return self.score(self.body(x))
-        inner = activations(self.body, x)[:-1]
-        return [[*inner, self.score(inner[-1])]]
+        inner = self.inner(x)
+        scores = self.score(inner[-1])
+        return [[*inner, scores]] if features else scores
 
     def classify(self, x: Tensor) -> Tensor:
         """(N, input_nc, H, W) -> logits (N, attributes)."""
-        return self.attributes(self.body(x)).mean((2, 3))
+        return self.attributes(self.inner(x)[-1]).mean((2, 3))
+
+    def inner(self, x: Tensor) -> list[Tensor]:
+        """The features of each layer."""
+        check_size(self, width=x.shape[3], height=x.shape[2])
+        return activations(self.body, x)[:-1]
 
 
-def told(x: Tensor, attributes: Tensor) -> Tensor:
+def with_attributes(x: Tensor, attributes: Tensor) -> Tensor:
     """(N, C, H, W) and (N, attributes) -> (N, C + attributes, H, W), each attribute a constant channel."""
     return torch.cat((x, attributes[:, :, None, None].expand(-1, -1, *x.shape[2:])), 1)

@@ -131,7 +131,8 @@ class GANLoss(nn.Module):
         images = [x for x in ((fake, real) if both else (fake,)) if x is not None]
         features = judge(netD, *images, features=True) if self.lambda_feature else []
         if self.diffaugment or not features:
-            scales, *others = judge(netD, *(augmented(x, self.diffaugment) for x in images))
+            scored = images if self.relative else images[:1]
+            scales, *others = judge(netD, *(augmented(x, self.diffaugment) for x in scored))
         else:
             scales, *others = features
         scores = [scale[-1] for scale in scales]
@@ -245,5 +246,6 @@ def cal_gradient_penalty(
     """lambda_gp * E[(|grad D| - constant)^2] and the gradients (N, C*H*W) (Gulrajani et al. 2017, equation 3)."""
     if lambda_gp <= 0.0:
         return torch.zeros((), device=device), None
-    gradients = score_gradient(netD, points_between(real_data, fake_data, type), mean=False)
+    gradients = score_gradient(netD, points_between(real_data, fake_data, type), mean=False,
+                               past="fake")
     return lambda_gp * ((gradients + 1e-16).norm(2, dim=1) - constant).square().mean(), gradients

@@ -34,7 +34,7 @@ class NLayerDiscriminator(nn.Module):
     4x4, norm                3 n_layers - 1    the next in that row
     4x4                      3 n_layers + 2    1
 
-    With `blur`, a layer has stride 1 and is halved by a `Downsample` behind its activation, as in CUT.
+    With `blur`, a layer has stride 1 and is halved by a `Downsample` behind its activation, as in CUT's code.
     """
 
     def __init__(self, input_nc: int, ndf: int = 64, n_layers: int = 3, norm_layer: Callable = nn.BatchNorm2d,

@@ -137,6 +137,9 @@ class TrainOptions(BaseOptions):
         if opt.gan_mode in ("wgangp", "began") and (opt.r1 or opt.gp):
             raise UsageError(f"--r1 and --gp are of no use with --gan_mode {opt.gan_mode}, which keeps the "
                              f"discriminator in bounds itself")
+        if opt.gan_mode == "wgan" and not (hasattr(opt, "clip") or opt.spectral_norm or opt.r1 or opt.gp):
+            raise UsageError("--gan_mode wgan needs a discriminator kept in bounds: --gan_mode wgangp does so by a "
+                             "penalty; or add --spectral_norm or --gp 10 (--model dualgan clips its weights)")
         if opt.init_from == "":
             raise UsageError("--init_from is empty; give a run, a folder or a .pth file")
         if opt.continue_train and opt.init_from:

@@ -8,7 +8,7 @@ from conftest import train_options
 from torch import nn
 
 from models import create_model
-from networks import AUGMENTATIONS, GANLoss, define_D
+from networks import AUGMENTATIONS, GANLoss, cal_gradient_penalty, define_D
 from networks.augment import augmented
 from networks.distances import Distance, vgg
 from networks.losses import feature_distance, judge
@@ -129,6 +129,11 @@ def test_the_deviation_of_an_image_from_the_last_ones_of_its_kind():
     net(history[0], past="fake")
     assert torch.equal(net.past_fake, before)  # only what the discriminator learns from is remembered
     assert net.past_real.numel() == 0
+    x, past = images(1, 32, seed=9).requires_grad_(), net.past_fake
+    found = cal_gradient_penalty(net, x, x, "cpu", "real")[1]  # of what the critic computes, which sees the past
+    assert torch.equal(found, torch.autograd.grad(net(x, past="fake").sum(), x)[0].flatten(1))
+    assert not torch.equal(found, torch.autograd.grad(net(x).sum(), x)[0].flatten(1))
+    assert net.past_fake is past
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -192,6 +197,7 @@ def test_queries_are_taken_where_keys_were():
     (("--netG", "resnet_2blocks", "--nce_layers", "x"), "'x' is not whole numbers from 0"),
     (("--gan_mode", "began"), "--gan_mode began and --netD autoencoder go together"),
     (("--gan_mode", "wgangp", "--r1", "1"), "--r1 and --gp are of no use"),
+    (("--gan_mode", "wgan"), "--gan_mode wgan needs a discriminator kept in bounds"),
     (("--diffaugment", "colour"), "Did you mean 'color'"),
     (("--reconstruction", "l3"), "Unknown distance 'l3'"),
     (("--reconstruction", "l1:x"), "write l1:0.5"),

@@ -9,6 +9,7 @@ from conftest import equal, picture, run_on, run_test, run_train, train_options,
 from PIL import Image
 
 from data import create_dataset
+from models import create_model
 from util.errors import UsageError
 
 
@@ -91,6 +92,28 @@ def test_labels_without_a_table_or_folders(classes, domains):
         run_train("--model", "stargan", "--dataroot", domains, "--labels", "", "--netG", "stargan_1blocks")
 
 
+def test_each_input_counts_as_a_step_of_a_star(classes):
+    """Also in a loop of one's own, with one domain in either direction."""
+    argv = ("--model", "stargan", "--netG", "stargan_1blocks", "--n_layers_D", "2", "--dataroot", classes)
+    opt = train_options(*argv, "--n_critic", "2", "--direction", "BtoA", "--batch_size", "1")
+    batches = list(create_dataset(opt))
+    model = create_model(opt)
+    model.setup(opt)
+    moved = []
+    for batch in batches:
+        before = next(model.netG.parameters()).clone()
+        model.set_input(batch)
+        model.optimize_parameters()
+        moved.append(not torch.equal(before, next(model.netG.parameters())))
+    assert moved == [True, False, True, False]
+
+
+def test_images_too_small_for_the_layers_of_a_star_are_one_line(classes):
+    with pytest.raises(UsageError, match="needs images of at least 128x128, not 64x64"):
+        run_train("--model", "stargan", "--netG", "stargan_1blocks", "--n_layers_D", "7", "--dataroot", classes,
+                  "--preprocess", "none")
+
+
 def test_a_star_of_attributes(classes):
     """Of attributes that exclude each other each image gets each; of others, each is turned on or off."""
     star = ("--model", "stargan", "--netG", "stargan_1blocks", "--n_layers_D", "2", "--batch_size", "2")
@@ -98,6 +121,8 @@ def test_a_star_of_attributes(classes):
     assert run_test("--name", "experiment_name", "--dataroot", f"{classes}/test/red") == 0
     images = Path("results/experiment_name/test_latest/images")
     assert {path.name for path in images.glob("*")} == {"1_real_A.png", "1_fake_blue.png", "1_fake_red.png"}
+    # At the size of the training, which is not the model's default.
+    assert np.array_equal(Image.open(images / "1_real_A.png"), Image.open(f"{classes}/test/red/1.png"))
     page = (images.parent / "index.html").read_text()
     assert "A to A" not in page
     assert run_test("--name", "experiment_name", "--dataroot", f"{classes}/test/red", "--asked", "red") == 0

@@ -262,6 +262,9 @@ def test_masked_hides_patches_and_others_start_from_it(domains, capsys):
     patches = kept[0].unfold(1, 16, 16).unfold(2, 16, 16).flatten(3)
     assert all(patch.all() or not patch.any() for patch in patches.flatten(0, 2))
     assert 0 < kept.double().mean() < 1
+    model.set_input({**batch("masked", 1), "repeated": "B"})
+    model.float().forward()
+    assert model.fake_B is model.hidden_B is None  # not those of the input before
     run_train("--model", "masked", "--dataroot", domains, "--name", "filled", "--val_freq", "0")
     run_train("--model", "cycle_gan", "--dataroot", domains, "--init_from", "filled", "--val_freq", "0", "--lr", "0")
     out = capsys.readouterr().out
