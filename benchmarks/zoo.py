@@ -31,9 +31,8 @@ from benchmarks.zoo_data import DATA, FOLDER, Data
 
 ROOT = Path(__file__).resolve().parent.parent
 # Model -> its options, and how many images pass through generators in a step (an encoder counts as half).
-RESNET = "--norm instance --pool_size 50"
 MODELS = {
-    "cycle_gan": (f"--model cycle_gan --lambda_identity 0 {RESNET}", 4),
+    "cycle_gan": ("--model cycle_gan --lambda_identity 0", 4),
     "cut": ("--model cut", 3),
     "fastcut": ("--model cut --CUT_mode FastCUT", 2),
     "dcl_gan": ("--model dcl_gan", 5),
@@ -205,9 +204,9 @@ def main() -> None:
     zoo, models = Zoo(opt), opt.models.split(",")
     if unknown := set(opt.data) - set(DATA) | set(models) - set(MODELS):
         parser.error(f"unknown: {', '.join(unknown)}; data: {', '.join(DATA)}; models: {', '.join(MODELS)}")
-    if opt.picture and not opt.data:
-        parser.error(f"--picture of which data? {', '.join(DATA)}")
     if opt.picture:
+        if not opt.data:
+            parser.error(f"--picture of which data? {', '.join(DATA)}")
         picture(DATA[opt.data[0]], models, opt.picture, columns=8, side=64)
         return
     try:

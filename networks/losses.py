@@ -246,6 +246,5 @@ def cal_gradient_penalty(
     """lambda_gp * E[(|grad D| - constant)^2] and the gradients (N, C*H*W) (Gulrajani et al. 2017, equation 3)."""
     if lambda_gp <= 0.0:
         return torch.zeros((), device=device), None
-    gradients = score_gradient(netD, points_between(real_data, fake_data, type), mean=False,
-                               past="fake")
+    gradients = score_gradient(netD, points_between(real_data, fake_data, type), mean=False, past="fake")
     return lambda_gp * ((gradients + 1e-16).norm(2, dim=1) - constant).square().mean(), gradients
