@@ -207,6 +207,9 @@ def main() -> None:
     if opt.picture:
         if not opt.data:
             parser.error(f"--picture of which data? {', '.join(DATA)}")
+        models = [model for model in models if translations(DATA[opt.data[0]], model, 1, "latest").exists()]
+        if not models:
+            parser.error(f"no model has translated {opt.data[0]} here yet")
         picture(DATA[opt.data[0]], models, opt.picture, columns=8, side=64)
         return
     try:
