@@ -124,7 +124,7 @@ def difference(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 FACADES = Data("facades", "pixel accuracy", "--ngf 16 --ndf 32 --load_size 143 --crop_size 128", "resnet_6blocks",
-               "unet_128", 16000, 600, make_facades, lambda root, stem: Image.open(root / "testB" / f"{stem}.png"),
+               "unet_128", 8000, 300, make_facades, lambda root, stem: Image.open(root / "testB" / f"{stem}.png"),
                right_colours, load="resize_and_crop")
 # Stripes are removed, not added: a plain shape does not show where they belong.
 SHAPES = Data("shapes", "L1 of 255", "--ngf 16 --ndf 16 --load_size 64 --crop_size 64 --direction BtoA",
