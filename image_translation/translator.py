@@ -20,7 +20,7 @@ from data.transforms import width_height
 from image_translation import hub
 from image_translation.images import Images, Item, Translation, finished
 from image_translation.runs import FLAGS, VALUES, find_run
-from models import create_model
+from models import create_model, find_model_using_name
 from models.engine.saving import load_network
 from models.engine.validation import feed, values_of
 from options.record import read_record
@@ -67,7 +67,8 @@ class Translator:
                 f"--direction={named['direction']}" not in argv):  # as an exported folder says it
             raise UsageError(f"{run} has one generator and no record of its direction; leave out the direction")
         resized = size == "kept" and any(word in recorded.get("preprocess", "") for word in ("resize", "scale"))
-        self.through_dataset = self.opt.model != "test"  # what enters its network is made by its own dataset
+        own = find_model_using_name(self.opt.model)
+        self.through_dataset = self.opt.model != "test" and not vars(own).get("needs")  # which makes what enters
         self.dataset = Images(self.opt, self.through_dataset, width_height(self.opt.load_size) if resized else None)
         if self.opt.device.type == "cpu":
             keep_freed_memory()

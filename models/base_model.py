@@ -1,6 +1,5 @@
 """What every model plugin shares; docs/model_plugin.md says how to write one."""
 
-import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
@@ -11,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from models.engine import hardware, saving, state
 from models.engine.ema import WeightAverage
-from models.engine.schedule import get_scheduler
+from models.engine.schedule import advance, get_scheduler
 from models.engine.step import fuse, minimizing, not_a_loss
 from networks import Distance, GANLoss, define_D, define_G
-from networks.per_image import translating
+from networks.per_image import drawn, translating
 from util.distributed import from_main
 from util.errors import UsageError, did_you_mean
 from util.notices import notice, tell
@@ -35,11 +33,11 @@ class FromOptions:
     record: Callable[..., Tensor]
     criterionGAN: GANLoss
 
-    def make_G(self, input_nc: int, output_nc: int) -> nn.Module:
-        """The generator that the options describe."""
+    def make_G(self, input_nc: int, output_nc: int, **more: Any) -> nn.Module:
+        """The generator that the options describe, given `more` that only some generators take."""
         opt = self.opt
         return define_G(input_nc, output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type,
-                        opt.init_gain)
+                        opt.init_gain, **more)
 
     def make_D(self, input_nc: int) -> nn.Module:
         """The discriminator that the options describe."""
@@ -119,6 +117,8 @@ class BaseModel(FromOptions, nn.Module, ABC):
         """
         self._engine.new_input()
         source, target = self.domains()
+        if source not in batch:  # single images are called A in either direction
+            source, target = target, source
         present = {d: d in batch and batch.get("repeated") != d for d in "AB"}
         self.real_A = batch[source].to(self.device, non_blocking=True) if present[source] else None
         self.real_B = batch[target].to(self.device, non_blocking=True) if present[target] else None
@@ -184,6 +184,14 @@ class BaseModel(FromOptions, nn.Module, ABC):
         """True every `every` steps, starting with the first; captured steps have a graph for each answer."""
         return self._engine.due(every)
 
+    def noise(self, *size: int) -> Tensor:
+        """(N, ...) from N(0, 1); in a test that of an image is always the same, and another for each of --n_samples."""
+        return drawn(torch.randn, size, self._engine.generators, self.device)
+
+    def uniform(self, *size: int) -> Tensor:
+        """(N, ...) between 0 and 1, drawn like `noise`."""
+        return drawn(torch.rand, size, self._engine.generators, self.device)
+
     def set_requires_grad(self, nets: nn.Module | list[nn.Module], requires_grad: bool = False) -> None:
         """Turn the gradients of all weights on or off; `frozen` does it for the duration of a block."""
         for net in nets if isinstance(nets, list) else [nets]:
@@ -218,9 +226,9 @@ class BaseModel(FromOptions, nn.Module, ABC):
 
     def test(self) -> None:
         """Translate the input: the same image gives the same result, in any batch and order."""
-        seeds = [derive(self.opt.seed, Path(path).name) for path in self.image_paths or [""]]
-        evaluate = getattr(self.opt, "eval", False)
-        with torch.no_grad(), translating(self, seeds, self.device, evaluate):
+        engine, evaluate = self._engine, getattr(self.opt, "eval", False)
+        seeds = [derive(self.opt.seed, Path(path).name, *engine.sample) for path in self.image_paths or [""]]
+        with torch.no_grad(), translating(self, seeds, self.device, evaluate) as engine.generators:
             self.forward()
             self.compute_visuals()
 
@@ -253,19 +261,9 @@ class BaseModel(FromOptions, nn.Module, ABC):
         return {name: float(value) for name, value in state.losses(self).items()}
 
     def update_learning_rate(self, metric: float | None = None) -> None:
-        """Step the schedulers at the end of an epoch; `metric` (lower is better) is for the plateau policy.
-
-        Without a new one that policy waits.
-        """
+        """Step the schedulers at the end of an epoch; `metric` (lower is better) is for the plateau policy."""
         self.metric = self.metric if metric is None else metric
-        for scheduler in self.schedulers:
-            if isinstance(scheduler, ReduceLROnPlateau):
-                if metric is not None:
-                    scheduler.step(metric)
-            else:
-                with warnings.catch_warnings():  # resumed at the end of an epoch, no step was taken before
-                    warnings.filterwarnings("ignore", "Detected call of", UserWarning)
-                    scheduler.step()
+        advance(self.schedulers, metric)
 
     def save_networks(self, tag: str | int) -> None:
         """Write `<tag>_net_<name>.pth` for each network."""

@@ -3,7 +3,6 @@
 from argparse import ArgumentParser
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import AdamW
@@ -46,14 +45,9 @@ class MaskedModel(BaseModel):
                                      weight_decay=opt.weight_decay)
 
     def hide(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) with 0, mid-grey, in a random share of its patches; in a test, in always the same."""
+        """(N, C, H, W) with 0, mid-grey, in a random share of its patches."""
         rows, columns = (-(-size // self.opt.patch) for size in x.shape[2:])
-        if self.isTrain:
-            drawn = torch.rand(len(x), 1, rows, columns, device=x.device)
-        else:
-            drawn = torch.rand(rows, columns, generator=torch.Generator().manual_seed(self.opt.seed)).to(x.device)
-            drawn = drawn.expand(len(x), 1, rows, columns)
-        shown = (drawn >= self.opt.hidden).to(x.dtype)
+        shown = (self.uniform(len(x), 1, rows, columns) >= self.opt.hidden).to(x.dtype)
         shown = F.interpolate(shown, scale_factor=float(self.opt.patch), mode="nearest")
         return x * shown[:, :, :x.shape[2], :x.shape[3]]
 

@@ -67,8 +67,6 @@ class StarGANModel(BaseModel):
 
     def set_input(self, batch: dict[str, Any]) -> None:
         super().set_input(batch)
-        if self.real_A is None:  # --direction BtoA, but there is one domain only
-            self.real_A = batch["A"].to(self.device, non_blocking=True)
         if "A_label" not in batch and not self.opt.exclusive:
             raise UsageError("--model stargan turns attributes on and off, so it needs those of each image: --labels")
         none = torch.zeros(len(self.real_A), len(self.opt.attributes))  # not used for attributes that are exclusive

@@ -1,10 +1,13 @@
 """Networks by name: the registries that network files add to, and `define_G` and `define_D`, which build from them."""
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from networks.layers import get_norm_layer, init_net, normalise_spectrally
+from util.errors import UsageError
 from util.registry import Registry
 
 GENERATORS = Registry("generator")
@@ -21,10 +24,17 @@ def define_G(
     init_type: str = "normal",
     init_gain: float = 0.02,
     gpu_ids: Sequence[int] = (),                         # passed by plugins of the reference; ignored
+    **more: Any,                                         # what only some generators take
 ) -> nn.Module:
-    """Build a generator, and initialise one that is not `initialised`; `net.arguments` holds its arguments."""
+    """Build a generator, and initialise one that is not `initialised`; `net.arguments` holds its arguments.
+
+    Raises UsageError for a name that is unknown, or a generator that does not take `more`.
+    """
+    takes = inspect.signature(GENERATORS[netG][0]).parameters
+    if lacking := [name for name in more if name not in takes]:
+        raise UsageError(f"--netG {netG} takes no {', '.join(lacking)}, which this model gives its generator")
     net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
-                           use_dropout=use_dropout)
+                           use_dropout=use_dropout, **more)
     net.arguments = {"input_nc": input_nc, "output_nc": output_nc, "ngf": ngf, "netG": netG, "norm": norm,
                      "no_dropout": not use_dropout}
     return net if hasattr(net, "initialised") else init_net(net, init_type, init_gain)

@@ -1,6 +1,6 @@
 """Translate each image by itself and repeatably, and leave no trace in the network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,25 +13,39 @@ from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
-def translating(model: nn.Module, seeds: list[int], device: torch.device, evaluate: bool = False) -> Iterator[None]:
+def translating(model: nn.Module, seeds: list[int], device: torch.device,
+                evaluate: bool = False) -> Iterator[list[torch.Generator]]:
     """Inside the block, the translation of an image depends on the weights, the image and its seed alone.
+
+    Yields a generator for each image, for `drawn`; the list is empty after the block.
 
     Batch norm uses each image's own statistics and leaves the running ones alone; dropout stays on, drawn for image i
     from `seeds[i]`: what training mode does with a batch of one (Isola et al. 2017, 3.2), for any batch size. With
     `evaluate`, running statistics and no dropout instead.
     """
     modes = {module: module.training for module in model.modules()}
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
     nn.Module.train(model, not evaluate)  # a plugin may have its own `train`
     try:
         if evaluate or not any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in modes):
-            yield
+            yield generators
         else:
             counters = {id(norm.num_batches_tracked) for norm in modes if isinstance(norm, _BatchNorm)}
-            with PerImage([torch.Generator(device).manual_seed(seed) for seed in seeds], counters):
-                yield
+            with PerImage(generators, counters):
+                yield generators
     finally:
+        generators.clear()
         for module, mode in modes.items():
             module.training = mode
+
+
+def drawn(draw: Callable[..., Tensor], size: tuple[int, ...], generators: list[torch.Generator],
+          device: torch.device) -> Tensor:
+    """Numbers from torch.randn or torch.rand; if there are generators, those of image i come from its own."""
+    if not generators:
+        return draw(size, device=device)
+    return torch.stack([draw(size[1:], generator=generators[i % len(generators)], device=device)
+                        for i in range(size[0])])
 
 
 class PerImage(TorchFunctionMode):

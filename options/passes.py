@@ -90,6 +90,8 @@ class Passes:
         base = {action.dest for action in self.parser._actions}
         model = models.find_model_using_name(self.model)
         self.parser = model.modify_commandline_options(self.parser, is_train) or self.parser
+        if self.model != first.model and vars(model).get("needs"):  # a partner, for training
+            self.parser.set_defaults(dataset_mode="single")
         dataset = data.find_dataset_using_name(self.so_far().dataset_mode)
         self.parser = dataset.modify_commandline_options(self.parser, is_train) or self.parser
         if first.suffix:

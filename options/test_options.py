@@ -7,7 +7,7 @@ from options.base_options import BaseOptions
 from options.parser import Parser
 from options.record import generator_options
 from util.errors import UsageError
-from util.types import number_or_inf, ratio, tile, words
+from util.types import number_or_inf, positive, ratio, tile, words
 
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
@@ -31,6 +31,7 @@ class TestOptions(BaseOptions):
         add("--aspect_ratio", type=ratio, default=1.0, help="stretch written images: above 1 wider, below 1 taller")
         add("--tile", type=tile, default="auto", help="side of the tiles that larger images are divided into; auto: if "
                                                       "the whole does not fit into memory; off: never")
+        add("--n_samples", type=positive, default=1, help="translations of each image, where noise makes them differ")
         add("--asked", type=words, default=[], help="attributes to translate into, of a run with labels; default: all")
         parser.set_defaults(model="test", load_size=None, batch_size=None)
         parser.option_for("batch_size").help = "images of one size translated at once; 8 on a GPU, else 1, unless given"

@@ -244,6 +244,6 @@ def test_models_are_listed():
     from util.plugins import plugin_names
 
     assert plugin_names("models", "model") == [
-        "colorization", "cut", "cycle_gan", "dcl_gan", "discogan", "dualgan", "masked", "pix2pix", "santa", "stargan",
-        "template", "test"]
+        "bicycle_gan", "bridge", "colorization", "completion", "cut", "cycle_gan", "dcl_gan", "discogan", "dualgan",
+        "masked", "pix2pix", "santa", "stargan", "template", "test"]
     assert models.find_model_using_name("test").__name__ == "TestModel"

@@ -17,7 +17,9 @@ from util.plugins import plugin_names
 
 NCE = ("--netG", "resnet_1blocks_blurpool", "--nce_layers", "4,8,12", "--num_patches", "64", "--netF_nc", "8")
 MORE = {
-    "cut": NCE, "dcl_gan": NCE,
+    "bicycle_gan": ("--netG", "latent_unet_32", "--nef", "2", "--norm", "batch", "--batch_size", "2"),
+    "bridge": ("--netG", "adm_small", "--ngf", "4", "--steps", "3"),
+    "completion": ("--norm", "instance"), "cut": NCE, "dcl_gan": NCE,
     "discogan": ("--netG", "dcgan", "--netD", "dcgan"),
     "santa": ("--netG", "santa_2blocks"),
     "stargan": ("--netG", "stargan_1blocks", "--n_layers_D", "3", "--batch_size", "2", "--n_critic", "2"),
@@ -35,7 +37,7 @@ def data(tmp_path, strips, domains):
         for i in range(4):
             write(tmp_path / "classes" / phase / ("blue", "red")[i % 2] / f"{i}.png", picture(seed=i))
         write(tmp_path / "photos" / phase / "0.png", picture())
-    roots = {"stargan": "classes", "colorization": "photos"}
+    roots = {"stargan": "classes", "colorization": "photos", "completion": domains + "/trainA"}
 
     def arguments(name):
         needs = vars(find_model_using_name(name)).get("needs")

@@ -14,7 +14,8 @@ import torch
 
 from models.base_model import BaseModel
 from models.engine.result_page import Result
-from models.engine.validation import add_translations, translated, values_of
+from models.engine.samples import samples_of
+from models.engine.validation import translated, values_of
 from util.device import cores
 from util.distributed import is_main, world_size
 from util.errors import ImageError, UsageError, one_line
@@ -39,11 +40,7 @@ def translate(opt, loader: Any, model: BaseModel, folder: Path, scores: Scores |
         for batch in translated(model, loader):
             names, paths = naming.of_batch(model, batch), model.get_image_paths()
             partners = next((batch[key] for key in ("A_paths", "B_paths") if batch.get(key, paths) != paths), None)
-            visuals = {label: value.detach().cpu() if torch.is_tensor(value) else value
-                       for label, value in model.get_current_visuals().items()}
-            if scores:
-                add_translations(scores, model, names)
-            domains = {label: model.visual_domain(label) for label in visuals}
+            visuals, domains = samples_of(model, opt.n_samples, names, scores)
             writing.append(pool.submit(write_batch, opt, folder, names, paths, partners, visuals, domains, loader))
             if len(writing) > 2 * writers:
                 results.update(writing.popleft().result())

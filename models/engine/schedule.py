@@ -1,6 +1,8 @@
 """The learning rate as a function of the epoch."""
 
 import math
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from torch.optim import Optimizer
@@ -39,6 +41,18 @@ def get_scheduler(optimizer: Optimizer, opt) -> LRScheduler:
         raise unknown("learning rate policy", opt.lr_policy, LR_POLICIES)
     factor = POLICIES[opt.lr_policy]
     return LambdaLR(optimizer, lambda steps: max(0.0, factor(opt.epoch_count + steps, opt)))
+
+
+def advance(schedulers: Iterable[LRScheduler], metric: float | None) -> None:
+    """Step schedulers at the end of an epoch; without a metric (lower is better) the plateau policy waits."""
+    for scheduler in schedulers:
+        if isinstance(scheduler, ReduceLROnPlateau):
+            if metric is not None:
+                scheduler.step(metric)
+        else:
+            with warnings.catch_warnings():  # resumed at the end of an epoch, no step was taken before
+                warnings.filterwarnings("ignore", "Detected call of", UserWarning)
+                scheduler.step()
 
 
 def restore_scheduler(scheduler: LRScheduler, saved: dict[str, Any], epochs: int) -> None:

@@ -35,6 +35,8 @@ class EngineState:
     steps: int = 0                                   # taken in the training
     periods: set[int] = field(default_factory=set)   # that `due` was asked for
     guarded: bool = False                            # a Guard is active around all steps
+    generators: list[torch.Generator] = field(default_factory=list)  # in a test, of each image of the batch
+    sample: tuple[int, ...] = ()                     # which of several translations of one input; () is the first
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
     average: WeightAverage | None = None             # with --ema
     average_every: int = 1                           # steps, of which the generator takes one
@@ -45,7 +47,6 @@ class EngineState:
     def begin(self, part: MicroBatch) -> None:
         """The next call of `optimize_parameters` sees this part of a step."""
         self.part, self.minimized = part, set()
-
 
     def end_step(self) -> None:
         """Count a step of the training, and if the generator took one, its weights in the average."""

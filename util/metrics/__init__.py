@@ -13,7 +13,8 @@ class Metric(NamedTuple):
     """`function(output, truth)` gives (N,) values for pairs; with `features`, `function(features, features)` gives one.
 
     Images are (N, C, H, W) in [0, 1], rounded as their files are. `features` maps them to (N, ...). What `needs` a
-    pretrained network has it as the first argument of `features`, or else of `function`.
+    pretrained network has it as the first argument of `features`, or else of `function`. A metric `of_samples` compares
+    two translations of one input.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Metric(NamedTuple):
     higher_is_better: bool = False
     features: Callable | None = None
     needs: str = ""  # in util.metrics.pretrained.NETWORKS
+    of_samples: bool = False
 
     @property
     def meaning(self) -> str:
@@ -33,14 +35,20 @@ def pair_metric(name: str, higher_is_better: bool = False, needs: str = "") -> C
     return _registering(name, higher_is_better, None, needs)
 
 
+def sample_metric(name: str, needs: str = "") -> Callable:
+    """Register a function of two translations of one input, both (N, C, H, W) in [0, 1], that returns (N,) values."""
+    return _registering(name, True, None, needs, of_samples=True)
+
+
 def set_metric(name: str, features: Callable, higher_is_better: bool = False, needs: str = "") -> Callable:
     """Register a function of the features of two sets of images, (N, ...) and (M, ...), that returns one number."""
     return _registering(name, higher_is_better, features, needs)
 
 
-def _registering(name: str, higher_is_better: bool, features: Callable | None, needs: str) -> Callable:
+def _registering(name: str, higher_is_better: bool, features: Callable | None, needs: str,
+                 of_samples: bool = False) -> Callable:
     def decorate(function: Callable) -> Callable:
-        METRICS.register(name)(Metric(name, function, higher_is_better, features, needs))
+        METRICS.register(name)(Metric(name, function, higher_is_better, features, needs, of_samples))
         return function
     return decorate
 

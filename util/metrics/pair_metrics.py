@@ -1,11 +1,11 @@
-"""How far an image is from the true one."""
+"""How far an image is from the true one, or from another translation of the same input."""
 
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
-from util.metrics import pair_metric
+from util.metrics import pair_metric, sample_metric
 
 
 @pair_metric("l1")
@@ -43,6 +43,18 @@ def lpips(network: nn.Module, output: Tensor, truth: Tensor) -> Tensor:
     """Perceptual distance of AlexNet's features, 0 (equal) and up (Zhang et al. 2018)."""
     return torch.stack([network(three_channels(a), three_channels(b)).cpu()
                         for a, b in zip(output.split(1), truth.split(1), strict=True)]).flatten()
+
+
+@sample_metric("diversity")
+def diversity(output: Tensor, other: Tensor) -> Tensor:
+    """Mean absolute difference between translations of one input, 0 (equal) to 1."""
+    return l1(output, other)
+
+
+@sample_metric("lpips_diversity", needs="lpips")
+def lpips_diversity(network: nn.Module, output: Tensor, other: Tensor) -> Tensor:
+    """Perceptual distance between translations of one input, 0 (equal) and up (Zhu et al. 2017, BicycleGAN)."""
+    return lpips(network, output, other)
 
 
 def three_channels(images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, combinations
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ from util.metrics.pretrained import check_given, is_there, load
 from util.notices import notice
 
 CHEAP = ("l1", "psnr", "ssim", "colours", "swd")
-PRETRAINED = ("lpips", "fid", "kid")
+PRETRAINED = ("lpips", "fid", "kid", "lpips_diversity")
+OF_SAMPLES = ("diversity",)
 RESAMPLES, SET_RESAMPLES = 1000, 20
 
 
@@ -48,7 +49,7 @@ def choose(names: Sequence[str], weights: str | None) -> list[Metric]:
             chosen.append(name)
             continue
         ready = [metric.name for metric in find_metrics(PRETRAINED) if is_there(metric.needs, weights)]
-        chosen += [*CHEAP, *ready]
+        chosen += [*CHEAP, *OF_SAMPLES, *ready]
     return find_metrics(chosen)
 
 
@@ -86,17 +87,25 @@ class Scores:
             notice(f"size {name}", f"{name} is {describe(output)} and its truth {describe(truth)}: they are no pair "
                                    f"for metrics")
             truth = None
-        for metric in self.working():
-            if metric.features is None and truth is not None:
-                with self._or_left_out(metric):
-                    values = torch.as_tensor(self._apply(metric, metric.function, output, truth))
-                    if values.shape != (len(images),):
-                        raise UsageError(f"it must return (N,) values, one for each of {len(images)} images, not "
-                                         f"{tuple(values.shape)}")
-                    for image, value in zip(images, values.tolist(), strict=True):
-                        self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
+        if truth is not None:
+            self._add_values(name, images, [(output, truth)], of_samples=False)
         if truth is None or name.startswith("fake_"):
             self._add_features(self._features, name, images, output)
+
+    def add_samples(self, name: str, images: Sequence[str], outputs: Sequence[Tensor]) -> None:
+        """Add several outputs (N, C, H, W) in [0, 1] of the same images; the mean over pairs of them counts."""
+        self._add_values(name, images, list(combinations(outputs, 2)), of_samples=True)
+
+    def _add_values(self, name: str, images: Sequence[str], pairs: Sequence[tuple[Tensor, Tensor]],
+                    of_samples: bool) -> None:
+        for metric in (m for m in self.working() if m.features is None and m.of_samples == of_samples):
+            with self._or_left_out(metric):
+                values = torch.stack([torch.as_tensor(self._apply(metric, metric.function, *pair)) for pair in pairs])
+                if values.shape[1:] != (len(images),):
+                    raise UsageError(f"it must return (N,) values, one for each of {len(images)} images, not "
+                                     f"{tuple(values.shape[1:])}")
+                for image, value in zip(images, values.double().mean(0).tolist(), strict=True):
+                    self.rows.setdefault(image, {})[f"{name}/{metric.name}"] = value
 
     def add_reference(self, name: str, images: Sequence[str], real: Tensor) -> None:
         """Real images (N, C, H, W) in [0, 1] of the domain that outputs called `name` should belong to."""
