@@ -1,5 +1,6 @@
 """Distances between two sets of images, for data without pairs."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,6 +43,11 @@ def patches(images: Tensor) -> Tensor:
         level = smaller
 
 
+def in_order(rows: Tensor) -> Tensor:
+    """Each row sorted, by NumPy: several times as fast as torch on a CPU."""
+    return torch.from_numpy(np.sort(rows.numpy(), axis=1))
+
+
 @set_metric("swd", features=patches)
 def swd(output: Tensor, reference: Tensor) -> float:
     """Sliced Wasserstein distance between patches of two sets, times 1000: whether textures agree.
@@ -49,15 +55,15 @@ def swd(output: Tensor, reference: Tensor) -> float:
     The mean over the levels of a pyramid (Karras et al. 2018, section 5); it needs no pretrained weights.
     """
     draw = torch.Generator().manual_seed(0)
-    directions = torch.randn(output.shape[-1], DIRECTIONS, generator=draw)
-    directions /= directions.norm(dim=0)
+    directions = torch.randn(output.shape[-1], DIRECTIONS, generator=draw).t()
+    directions /= directions.norm(dim=1, keepdim=True)
     distances = []
     for a, b in zip(output.unbind(1), reference.unbind(1), strict=True):
         scale = b.std().clamp_min(1 / 255)  # of pictures without detail: a grey level
-        projected = [(x.flatten(0, 1) / scale @ directions).sort(0).values for x in (a, b)]
-        if len(projected[0]) != len(projected[1]):  # quantiles of as many
-            projected[1] = F.interpolate(projected[1].t()[None], len(projected[0]), mode="linear",
-                                         align_corners=True)[0].t()
+        projected = [in_order(directions @ x.flatten(0, 1).t() / scale) for x in (a, b)]  # (DIRECTIONS, patches)
+        if projected[0].shape != projected[1].shape:  # quantiles of as many
+            count = projected[0].shape[1]
+            projected[1] = F.interpolate(projected[1][None], count, mode="linear", align_corners=True)[0]
         distances.append((projected[0] - projected[1]).abs().mean())
     return float(torch.stack(distances).mean() * 1000)
 
