@@ -18,6 +18,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from networks.holes import HOLES, hole
+from util.compare import main as compare
 from util.seed import derive
 
 ROOT, FOLDER = Path(__file__).resolve().parent.parent, Path("completion")
@@ -83,8 +84,8 @@ def main() -> None:
         print(f"{objective}: {error(images, opt.mask):.1f} of 255 in the hole; {time.perf_counter() - start:.0f} s",
               flush=True)
     print(f"fill with the mean: {error(images, opt.mask, mean):.1f}")
-    run("-m", "util.compare", *OBJECTIVES, "--checkpoints_dir", FOLDER / "checkpoints", "--results_dir",
-        FOLDER / "results", "--output", FOLDER / "comparison")
+    compare([*OBJECTIVES, "--checkpoints_dir", f"{FOLDER}/checkpoints", "--results_dir", f"{FOLDER}/results",
+             "--output", f"{FOLDER}/comparison"])
     print(f"both side by side: {FOLDER / 'comparison' / 'index.html'}")
 
 

@@ -51,8 +51,13 @@ class CompletionModel(BaseModel):
             self.adam("G", self.netG)
             self.adam("D", self.netD)
 
+    def set_input(self, batch: dict[str, Any]) -> None:
+        super().set_input(batch)
+        self.hole = self.mask_A
+
     def forward(self) -> None:
-        self.hole = hole(self.opt.mask, self.uniform, self.real_A) if self.mask_A is None else self.mask_A
+        if self.mask_A is None and (self.isTrain or self.hole is None):  # in a test, all samples of an image have one
+            self.hole = hole(self.opt.mask, self.uniform, self.real_A)
         self.hidden_A = self.real_A * (1 - self.hole)
         given = [self.hidden_A, self.hole]
         if not self.paired:

@@ -99,3 +99,11 @@ def test_a_completed_image_has_the_channels_of_its_input():
     with pytest.raises(UsageError, match="--input_nc 3 and --output_nc 1 must be equal"):
         run_train("--model", "completion", "--dataroot", "photos", "--output_nc", 1)
     assert set(HOLES) == {"center", "random_box", "half", "brush"}
+
+
+def test_all_samples_of_an_image_have_one_hole():
+    write("photos/0.png", picture())
+    run_train("--model", "completion", "--dataroot", "photos", "--norm", "instance")
+    run_test("--dataroot", "photos", "--preprocess", "none", "--n_samples", 2)
+    one, other = ((pixels(f"0_fake_A{number}.png") != pixels("0_real_A.png")).any(2) for number in ("", "_2"))
+    assert (one != other).mean() < 0.01
