@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     opt.amp, opt.compile, opt.device = "off", "off", "cpu"
     translator = from_options(opt, size="kept", tile=None)
     net = generator_of(translator)
-    module: Any = Exported(as_tested(net, translator.opt.eval), translator, opt.images)
+    module: Any = Exported(translator.model.exported(as_tested(net, translator.opt.eval)), translator, opt.images)
     module = (module.half() if opt.half else module).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of exporters, about themselves
@@ -174,7 +174,7 @@ def compare(exported: Callable[[Tensor], Tensor], module: Exported, net: nn.Modu
             y = (y.permute(0, 3, 1, 2) - module.low_out) / module.scale_out - 1
         model, seeds = translator.model, [0] * len(x)
         with torch.no_grad(), translating(model, seeds, torch.device("cpu"), translator.opt.eval):
-            expected = net(x.float())
+            expected = model.exported(net)(x.float())
         if expected.shape != y.shape:
             return float("inf")
         rounding = 0.5 / module.scale_out if module.images else 0.0

@@ -249,6 +249,10 @@ class BaseModel(FromOptions, nn.Module, ABC):
         source, target = self.domains()
         return target if name.endswith("_B") else source
 
+    def exported(self, net: nn.Module) -> nn.Module:
+        """(N, C, H, W) -> its translation, without noise: what `export` writes, given a copy of the generator."""
+        return net
+
     def translations(self) -> dict[str, tuple[Tensor, Tensor | None]]:
         """Name -> (output, truth or None), what metrics score after `test`: each visual fake_X, in [-1, 1]."""
         outputs = {name: getattr(self, name, None) for name in self.visual_names if name.startswith("fake_")}

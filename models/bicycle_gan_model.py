@@ -3,10 +3,10 @@
 from argparse import ArgumentParser
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.base_model import BaseModel, frozen
-from networks.latent import CodeEncoder
+from networks.latent import CodeEncoder, WithoutCode
 from networks.layers import get_norm_layer, init_net
 from util.types import not_negative, positive
 
@@ -59,6 +59,9 @@ class BicycleGANModel(BaseModel):
         """The translation that a code (N, nz) chooses."""
         planes = code[:, :, None, None].expand(-1, -1, *self.real_A.shape[2:])
         return self.netG(torch.cat((self.real_A, planes), 1))
+
+    def exported(self, net: nn.Module) -> nn.Module:
+        return WithoutCode(net, self.opt.nz)
 
     def optimize_parameters(self) -> None:
         self.forward()

@@ -1,14 +1,13 @@
 """A diffusion bridge: translation from pairs by many small steps, without an adversary (Liu et al. 2023)."""
 
 from argparse import ArgumentParser
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
 from models.base_model import BaseModel
-from networks.bridge import LENGTH, Bridge
+from networks.bridge import LENGTH, Bridge, Sampler, entering
 from util.errors import UsageError
 from util.types import positive, positive_number
 
@@ -49,26 +48,16 @@ class BridgeModel(BaseModel):
 
     def forward(self) -> None:
         if not self.isTrain:
-            self.fake_B = self.translated(self.real_A)
+            draw = None if self.opt.deterministic else self.noise
+            self.fake_B = Sampler(self.netG, self.bridge, self.opt.steps, draw)(self.real_A)
             return
         self.time = torch.randint(1, LENGTH + 1, (len(self.real_A),), device=self.device)
         self.x = self.bridge.at(self.time, self.real_B, self.real_A, self.noise(*self.real_B.shape))
-        self.found = self.find(self.x, self.time)
+        self.found = self.netG(entering(self.x, self.real_A, self.time))
         self.fake_B = self.bridge.start(self.time, self.x, self.found).clamp(-1, 1)
 
-    def find(self, x: Tensor, time: Tensor) -> Tensor:
-        """What G finds in x (N, C, H, W) at a time (N,)."""
-        plane = (time / LENGTH)[:, None, None, None].expand(-1, 1, *x.shape[2:])
-        return self.netG(torch.cat((x, self.real_A, plane), 1))
-
-    def translated(self, x: Tensor) -> Tensor:
-        """x, an input, led back to the truth."""
-        times = [round(LENGTH * (1 - step / self.opt.steps)) for step in range(self.opt.steps + 1)]
-        for late, early in pairwise(torch.tensor(times, device=self.device)[:, None].expand(-1, len(x))):
-            x_0 = self.bridge.start(late, x, self.find(x, late)).clamp(-1, 1)
-            noise = None if self.opt.deterministic else self.noise(*x.shape)
-            x = self.bridge.earlier(late, early, x, x_0, noise)
-        return x
+    def exported(self, net: nn.Module) -> nn.Module:
+        return Sampler(net, self.bridge, self.opt.steps)
 
     def optimize_parameters(self) -> None:
         self.forward()

@@ -21,6 +21,7 @@ class CompletionModel(BaseModel):
     adversarial alone; G sees the whole image at a quarter of its resolution, and D the completed image only.
     """
 
+    hole: Any           # (N, 1, H, W), 1 inside
     one_sided = False  # the generator's input has channels for the hole
     capturable = takes_masks = True
 

@@ -124,10 +124,11 @@ class Attention(nn.Module):
         self.out = zero(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
-        n, _, height, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(n, 3, self.heads, -1, height * width).transpose(3, 4).unbind(1)
+        n, c, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).contiguous().view(n, 3, self.heads, c // self.heads, height * width)
+        q, k, v = qkv.transpose(3, 4).unbind(1)       # not reshaped: an export would depend on the batch's size
         seen = F.scaled_dot_product_attention(q, k, v)                        # (N, heads, H*W, C / heads)
-        return x + self.out(seen.transpose(2, 3).reshape(n, -1, height, width))
+        return x + self.out(seen.transpose(2, 3).contiguous().view(n, c, height, width))
 
 
 class Halved(nn.Module):

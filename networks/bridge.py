@@ -1,5 +1,8 @@
 """A diffusion bridge between pairs of images (Liu et al. 2023, "I2SB: image-to-image Schroedinger bridge")."""
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -44,3 +47,29 @@ class Bridge(nn.Module):
         between = late - early
         mean = (between * x_0 + early * x) / late
         return mean if noise is None else mean + (between * early / late).sqrt() * noise
+
+
+class Sampler(nn.Module):
+    """From an input (N, C, H, W) to its translation: `net` finds x_0 at ever earlier times, `steps` in all.
+
+    `draw(N, C, H, W)` gives the noise between the steps; without it, each step goes to the mean.
+    """
+
+    def __init__(self, net: nn.Module, bridge: Bridge, steps: int, draw: Callable[..., Tensor] | None = None):
+        super().__init__()
+        self.net, self.bridge, self.draw = net, bridge, draw
+        self.times = [round(LENGTH * (1 - step / steps)) for step in range(steps + 1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = x
+        for times in pairwise(self.times):
+            late, early = (torch.full_like(x[:, 0, 0, 0], time, dtype=torch.long) for time in times)
+            x_0 = self.bridge.start(late, x, self.net(entering(x, given, late))).clamp(-1, 1)
+            x = self.bridge.earlier(late, early, x, x_0, self.draw(*x.shape) if self.draw else None)
+        return x
+
+
+def entering(x: Tensor, given: Tensor, time: Tensor) -> Tensor:
+    """What a network sees, (N, 2 C + 1, H, W): x, the input, and the time (N,) as a plane in [0, 1]."""
+    plane = (time.to(x) / LENGTH)[:, None, None, None] * torch.ones_like(x[:, :1])
+    return torch.cat((x, given, plane), 1)

@@ -65,6 +65,18 @@ class LatentUnetGenerator(AnySize):
         return x                                      # (N, output_nc, H, W)
 
 
+class WithoutCode(nn.Module):
+    """(N, C, H, W) -> (N, output_nc, H, W): a generator given a code of zeros, the mean of all codes."""
+
+    def __init__(self, net: nn.Module, latent: int):
+        super().__init__()
+        self.net, self.latent = net, latent
+
+    def forward(self, x: Tensor) -> Tensor:
+        code = torch.zeros_like(x[:, :1]).repeat(1, self.latent, 1, 1)
+        return self.net(torch.cat((x, code), 1))
+
+
 class CodeEncoder(nn.Module):
     """(N, input_nc, H, W) -> mean and log variance of the code, (N, latent) each: a ResNet that halves its input."""
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from image_translation import load
 from image_translation.export import FORMATS, main
+from image_translation.translator import Translator
 from models.engine import hardware
 from networks import GENERATORS, define_D, define_G
 from networks.unet import UnetGenerator
@@ -162,3 +163,17 @@ def test_registered_networks_are_scripted():
         torch.jit.script(define_D(1, 1, name))
 
 
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+@pytest.mark.parametrize(("model", "more"), [
+    ("bridge", ("--netG", "adm_small", "--ngf", "4", "--steps", "3")),
+    ("bicycle_gan", ("--netG", "latent_unet_32", "--nef", "2"))])
+def test_a_model_that_gives_its_generator_more_than_an_image_is_one_graph(strips, kind, model, more):
+    pytest.importorskip("onnxruntime")
+    run_train("--model", model, "--dataroot", strips, *more)
+    file = exported("--format", kind)
+    assert file(torch.zeros(2, 3, 41, 66)).shape == (2, 3, 41, 66)
+    if model == "bridge":
+        x = torch.rand(1, 3, 40, 72) * 2 - 1
+        assert (file(x) - Translator(RUN, device="cpu", options=["--deterministic"])(x)).abs().max() < 1e-3
