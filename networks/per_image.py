@@ -17,11 +17,10 @@ def translating(model: nn.Module, seeds: list[int], device: torch.device,
                 evaluate: bool = False) -> Iterator[list[torch.Generator]]:
     """Inside the block, the translation of an image depends on the weights, the image and its seed alone.
 
-    Yields a generator for each image, for `drawn`; the list is empty after the block.
-
     Batch norm uses each image's own statistics and leaves the running ones alone; dropout stays on, drawn for image i
     from `seeds[i]`: what training mode does with a batch of one (Isola et al. 2017, 3.2), for any batch size. With
-    `evaluate`, running statistics and no dropout instead.
+    `evaluate`, running statistics and no dropout instead. Yields a generator for each image, for `drawn`; the list is
+    empty after the block.
     """
     modes = {module: module.training for module in model.modules()}
     generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]

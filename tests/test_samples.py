@@ -106,3 +106,9 @@ def test_a_run_with_a_code_translates_single_images(strips, direction):
 def test_a_generator_that_takes_no_code_is_refused(strips):
     with pytest.raises(UsageError, match="resnet_6blocks takes no latent"):
         run_train("--model", "bicycle_gan", "--dataroot", strips, "--netG", "resnet_6blocks")
+
+
+def test_samples_without_noise_are_one_line(strips, capsys):
+    run_train("--model", "pix2pix", "--dataroot", strips, "--no_dropout")
+    run_test("--model", "pix2pix", "--dataroot", strips, "--n_samples", 2)
+    assert "the translations of an image are all the same; --model pix2pix draws no noise" in capsys.readouterr().err

@@ -1,27 +1,15 @@
 """Several translations of each image: test.py --n_samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from models.base_model import BaseModel
 from models.engine.validation import add_translations, values_of
 from util.html import is_translation
 from util.metrics.scores import Scores
-
-
-def visuals_of(model: BaseModel) -> dict[str, Any]:
-    """What the model shows, on the CPU."""
-    return {label: value.detach().cpu() if torch.is_tensor(value) else value
-            for label, value in model.get_current_visuals().items()}
-
-
-def outputs_of(model: BaseModel) -> dict[str, Tensor]:
-    """Name -> translations, rounded as in their files."""
-    return {name: values_of(model.opt, model.visual_domain(name)).as_written(output)
-            for name, (output, _) in model.translations().items() if is_translation(name)}
+from util.notices import notice
 
 
 def samples_of(model: BaseModel, count: int, images: Sequence[str], scores: Scores | None,
@@ -30,21 +18,41 @@ def samples_of(model: BaseModel, count: int, images: Sequence[str], scores: Scor
 
     With a count, it is translated again and again, with other noise: fake_B_2, ... follow fake_B.
     """
-    shown = {label: [value] for label, value in visuals_of(model).items()}
-    domains = {label: model.visual_domain(label) for label in shown}
     if scores:
         add_translations(scores, model, images)
-    outputs = [outputs_of(model)] if scores and count > 1 else []
+    shown: dict[str, list[Any]] = {}
+    outputs: dict[str, list[torch.Tensor]] = {}
+    for first in translated_again(model, count):
+        for label, value in model.get_current_visuals().items():
+            if first or is_translation(label):
+                shown.setdefault(label, []).append(value.detach().cpu() if torch.is_tensor(value) else value)
+        for name, (output, _) in model.translations().items() if scores and count > 1 else ():
+            if is_translation(name):
+                written = values_of(model.opt, model.visual_domain(name)).as_written
+                outputs.setdefault(name, []).append(written(output))
+    for name, samples in outputs.items():
+        scores.add_samples(name, images, samples)  # type: ignore[union-attr]
+    if count > 1 and not any(differ(samples) for samples in shown.values()):
+        notice("samples", f"--n_samples {count}: the translations of an image are all the same; --model "
+                          f"{model.opt.model} draws no noise here")
+    visuals, domains = {}, {}
+    for label, values in shown.items():
+        for i, value in enumerate(values, 1):
+            name = f"{label}_{i}" if i > 1 else label
+            visuals[name], domains[name] = value, model.visual_domain(label)
+    return visuals, domains
+
+
+def translated_again(model: BaseModel, count: int) -> Iterator[bool]:
+    """`count` times: True for the translation that is there, then False after each further one."""
+    yield True
     for sample in range(2, count + 1):
         model._engine.sample = (sample,)
         model.test()
-        for label, value in visuals_of(model).items():
-            if is_translation(label):
-                shown[label].append(value)
-        outputs += [outputs_of(model)] if outputs else []
+        yield False
     model._engine.sample = ()
-    for name in outputs[0] if scores and outputs else ():
-        scores.add_samples(name, images, [output[name] for output in outputs])
-    named = {f"{label}_{i}" if i > 1 else label: (value, domains[label])
-             for label, values in shown.items() for i, value in enumerate(values, 1)}
-    return {name: value for name, (value, _) in named.items()}, {name: domain for name, (_, domain) in named.items()}
+
+
+def differ(samples: Sequence[Any]) -> bool:
+    """Whether any two pictures, tensors or arrays, are not the same."""
+    return any(bool((samples[0] != other).any()) for other in samples[1:])
