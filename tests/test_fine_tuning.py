@@ -58,3 +58,12 @@ def test_weights_that_are_not_there_or_do_not_fit(strips, source, more, message)
         run_train(*argv, "--init_from", source, *more)
     assert message in str(error.value)
     assert not RUN.exists()
+
+
+def test_a_local_generator_starts_from_a_global_one(strips):
+    argv = ("--model", "pix2pix", "--dataroot", strips, "--norm", "instance")
+    coarse = run_train(*argv, "--netG", "global", "--ngf", 4, "--name", "coarse").netG.state_dict()
+    fine = run_train(*argv, "--netG", "local", "--ngf", 2, "--name", "fine", "--init_from", "coarse", "--lr", 0)
+    shared = {key: value for key, value in fine.netG.state_dict().items() if key.startswith("trunk.")}
+    assert shared
+    assert all(torch.equal(value, coarse[key]) for key, value in shared.items())

@@ -33,7 +33,7 @@ def relative(whole, tiled):
     return ((whole - tiled).abs().max() / whole.abs().max()).item()
 
 
-WHOLE = ("unet_512", "unet_1024", "santa", "vit_unet")  # too slow here, or a layer needs all of the image
+WHOLE = ("unet_512", "unet_1024", "santa", "vit_unet", "adm")  # too slow here, or a layer needs all of the image
 
 
 @pytest.mark.parametrize("name", [name for name in GENERATORS if not name.startswith(WHOLE)])

@@ -61,7 +61,7 @@ class Called(Layer):
 
 
 class Window(Layer):
-    """A convolution or a padding: output i needs inputs from `i * stride - before` on, `width` of them."""
+    """A convolution, a mean or a padding: output i needs inputs from `i * stride - before` on, `width` of them."""
 
     pointwise = False
 
@@ -77,6 +77,11 @@ class Window(Layer):
             self.stride = tuple(module.stride)
             self.width = tuple(d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True))
             self.module.padding, self.module.padding_mode = (0, 0), "zeros"
+        elif isinstance(module, nn.AvgPool2d):
+            self.width, self.stride = pair(module.kernel_size), pair(module.stride)
+            around = (0, 0, 0, 0)
+            if pair(module.padding) != (0, 0) or module.ceil_mode:
+                raise UsageError("it means over pixels beyond the image")
         else:
             around, self.module = module.padding, nn.Identity()
             kind = {_ReflectionPadNd: "reflect", _ReplicationPadNd: "replicate"}
@@ -208,7 +213,7 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks) or is_parametrized(module):
         raise UsageError("hooks or a parametrization change what it does")
-    if isinstance(module, (nn.Conv2d, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)):
+    if isinstance(module, (nn.Conv2d, nn.AvgPool2d, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)):
         return Window(inputs, shape, module)
     if isinstance(module, nn.ConvTranspose2d):
         return Transposed(inputs, shape, module)
@@ -227,6 +232,11 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
     if isinstance(module, (*POINTWISE, _NormBase)) or (isinstance(module, _DropoutNd) and not module.training):
         return Called(node, module, shape)
     raise UsageError("it is not known how far it reaches")
+
+
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """The values for rows and columns."""
+    return value if isinstance(value, tuple) else (value, value)
 
 
 def with_filter(kind: Any, kernel: Tensor, **arguments: Any) -> Any:
