@@ -92,7 +92,8 @@ class TimeEmbedding(nn.Module):
         half = self.waves // 2
         frequencies = torch.exp(-math.log(10000) * torch.arange(half, device=time.device) / half)
         angles = 1000 * time.float()[:, None] * frequencies                   # (N, waves / 2)
-        return self.layers(F.pad(torch.cat((angles.cos(), angles.sin()), 1), (0, self.waves % 2)))
+        waves = F.pad(torch.cat((angles.cos(), angles.sin()), 1), (0, self.waves % 2))
+        return self.layers(waves.to(time))
 
 
 class ResidualBlock(nn.Module):
