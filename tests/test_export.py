@@ -167,7 +167,7 @@ def test_registered_networks_are_scripted():
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 @pytest.mark.parametrize(("model", "more"), [
-    ("bridge", ("--netG", "adm_small", "--ngf", "4", "--steps", "3")),
+    pytest.param("bridge", ("--netG", "adm_small", "--ngf", "4", "--steps", "3"), marks=pytest.mark.slow),
     ("bicycle_gan", ("--netG", "latent_unet_32", "--nef", "2"))])
 def test_a_model_that_gives_its_generator_more_than_an_image_is_one_graph(strips, kind, model, more):
     pytest.importorskip("onnxruntime")
