@@ -17,6 +17,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.zoo_data import enlarged_digits
 from networks.holes import HOLES, hole
 from util.compare import main as compare
 from util.seed import derive
@@ -32,14 +33,10 @@ def run(*words: object) -> None:
 
 
 def make_digits(root: Path) -> None:
-    """The digits of scikit-learn, 1797 of 8x8 pixels, enlarged: the last 497 are for the test."""
-    from sklearn.datasets import load_digits
-
-    for i, digit in enumerate(load_digits().images):
-        folder = root / ("train" if i < 1200 else "val" if i < 1300 else "test")
-        folder.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray((digit * 255 / 16).astype(np.uint8)).resize((SIDE, SIDE), Image.BICUBIC)
-        image.save(folder / f"{i:04d}.png")
+    """A folder for each phase of the digits; the last 497 are for the test."""
+    for i, (phase, image) in enumerate(enlarged_digits()):
+        (root / phase).mkdir(parents=True, exist_ok=True)
+        image.save(root / phase / f"{i:04d}.png")
 
 
 def complete(root: Path, objective: str, mask: str, epochs: int) -> Path:

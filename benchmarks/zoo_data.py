@@ -1,7 +1,7 @@
 """Unpaired data whose truth is known: photographs of facades, coloured digits, plain shapes."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,15 +100,20 @@ def make_facades(root: Path, strips: Path | None) -> None:
                     save(image, root, phase, domain, path.stem)
 
 
-def make_digits(root: Path, strips: Path | None) -> None:
-    """Digits of scikit-learn in six colours on black, and others, whose colours are inverted."""
+def enlarged_digits() -> Iterator[tuple[str, Image.Image]]:
+    """The phase and image, white on black and 32x32, of each of scikit-learn's 1797 digits."""
     from sklearn.datasets import load_digits
 
-    draw = random.Random(0)
     for i, digit in enumerate(load_digits().images):
-        ink = np.asarray(Image.fromarray((digit * 255 / 16).astype(np.uint8)).resize((32, 32), Image.BICUBIC)) / 255
-        image = np.rint(ink[:, :, None] * np.array(draw.choice(INKS))).astype(np.uint8)
-        phase = "train" if i < 1200 else "val" if i < 1300 else "test"
+        image = Image.fromarray((digit * 255 / 16).astype(np.uint8)).resize((32, 32), Image.BICUBIC)
+        yield "train" if i < 1200 else "val" if i < 1300 else "test", image
+
+
+def make_digits(root: Path, strips: Path | None) -> None:
+    """Digits of scikit-learn in six colours on black, and others, whose colours are inverted."""
+    draw = random.Random(0)
+    for i, (phase, digit) in enumerate(enlarged_digits()):
+        image = np.rint(np.asarray(digit)[:, :, None] / 255 * np.array(draw.choice(INKS))).astype(np.uint8)
         save(Image.fromarray(image if i % 2 == 0 else 255 - image), root, phase, "AB"[i % 2], f"{i:04d}")
 
 

@@ -30,8 +30,9 @@ def samples_of(model: BaseModel, count: int, images: Sequence[str], scores: Scor
             if is_translation(name):
                 written = values_of(model.opt, model.visual_domain(name)).as_written
                 outputs.setdefault(name, []).append(written(output))
-    for name, samples in outputs.items():
-        scores.add_samples(name, images, samples)  # type: ignore[union-attr]
+    if scores:
+        for name, samples in outputs.items():
+            scores.add_samples(name, images, samples)
     if count > 1 and not any(differ(samples) for samples in shown.values()):
         notice("samples", f"--n_samples {count}: the translations of an image are all the same; --model "
                           f"{model.opt.model} draws no noise here")
