@@ -21,6 +21,9 @@ class AlignedDataset(BaseDataset):
         phase = opt.phase
         folders = self.find_folders((phase,), (f"{phase}A", f"{phase}B"), (f"A/{phase}", f"B/{phase}"))
         self.strips = len(folders) == 1
+        if self.strips and self.label_maps:
+            raise UsageError(f"--label_nc needs label maps in files of their own, as in {phase}A + {phase}B; the "
+                             f"strips in {folders[0]} hold them as colours")
         if self.strips:
             self.pairs = [(path, path) for path in self.list_images(folders[0])]
         else:
@@ -28,7 +31,7 @@ class AlignedDataset(BaseDataset):
             self.pairs = pair_by_stem(*([folder, *self.counterparts(folder)] for folder in folders), *lists)
         for position, domain in enumerate("AB"):
             self.detect_value_range(domain, [pair[position] for pair in self.pairs])
-        self.find_known([path for path, _ in self.pairs])
+        self.find_known([path for path, _ in self.pairs], [pair["AB".index(self.source)] for pair in self.pairs])
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -58,7 +61,7 @@ class AlignedDataset(BaseDataset):
         elif image_A.shape[:2] != image_B.shape[:2]:
             sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (image_A, image_B)]
             raise ImageError(path_A, f"is {sizes[0]} and its partner {path_B} is {sizes[1]}; a pair has one size")
-        return [self.resized(image_A), self.resized(image_B)]
+        return [self.resized("A", image_A), self.resized("B", image_B)]
 
 
 def pair_by_stem(folders_A: list[Path], folders_B: list[Path], paths_A: list[str], paths_B: list[str],

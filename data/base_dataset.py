@@ -13,12 +13,13 @@ from torch.utils.data import Dataset
 
 from data.film import with_frames
 from data.image_folder import contents, list_images
-from data.labels import Labels
+from data.label_maps import LabelMaps
+from data.labels import Labels, find_labels
 from data.loading.cache import PixelCache, key_of
 from data.loading.workers import reads
 from data.masks import Masks
 from data.pillow_transform import get_params, get_transform
-from data.reading import Pixels, Reading, read_pixels
+from data.reading import Pixels, Reading, read_index, read_pixels
 from data.transforms import Geometry, draw_geometry, resize, resized_size
 from data.value_ranges import found_range
 from util.errors import ImageError, UsageError
@@ -54,6 +55,7 @@ class BaseDataset(Dataset, ABC):
         self.labels: Labels | None = None
         self.masks: Masks | None = None
         self.how = Reading(opt.max_megapixels, opt.keep_profile, opt.nodata)
+        self.label_maps = {self.source: LabelMaps(opt.label_nc, self.how)} if opt.label_nc else {}
         self.value_ranges = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
 
     @abstractmethod
@@ -110,6 +112,9 @@ class BaseDataset(Dataset, ABC):
 
     def detect_value_range(self, domain: str, paths: list[str]) -> None:
         """Find depth and range of a domain from its files, unless given, and put them into opt, for the record."""
+        if domain in self.label_maps:
+            setattr(self.opt, f"depth_{domain}", "uint8")
+            setattr(self.opt, f"range_{domain}", EIGHT_BIT.limits)
         depth, limits = getattr(self.opt, f"depth_{domain}"), getattr(self.opt, f"range_{domain}")
         if "auto" not in (depth, limits) and "%" not in limits:
             return
@@ -119,19 +124,16 @@ class BaseDataset(Dataset, ABC):
         if values.depth != "uint8":
             tell(f"domain {domain} is {values.depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
 
-    def find_known(self, paths: list[str]) -> None:
-        """Find the masks and labels of the images, and put the names of the labels into opt, for the record."""
+    def find_known(self, paths: list[str], sources: list[str] | None = None) -> None:
+        """Find masks, labels and instances; `sources` are the images of the source domain, if they are others."""
         opt = self.opt
         check_more_data(self.root, opt.more_data, self.roots)
+        for maps in self.label_maps.values() if opt.instances else ():
+            maps.find_instances(opt.instances, [self.root, *opt.more_data], sources or paths)
         if opt.masks:
             self.masks = Masks(opt.masks, [self.root, *opt.more_data], paths)
         if opt.labels:
-            self.labels = Labels(opt.labels, paths, self.roots, opt.attributes, strict=opt.isTrain)
-            if opt.isTrain:
-                opt.attributes, opt.exclusive = self.labels.names, self.labels.exclusive
-            elif self.labels.exclusive and not opt.exclusive and opt.attributes:
-                raise UsageError(f"the run turns attributes on and off, and --labels {opt.labels} has classes; give a "
-                                 f"table of {', '.join(opt.attributes)}")
+            self.labels = find_labels(opt, paths, self.roots)
 
     def sample(self, domain: str, path: str, key: str = "") -> dict[str, Any]:
         """{"A": image, "A_paths": path} of a domain, and what `known` adds; raises ImageError."""
@@ -167,11 +169,12 @@ class BaseDataset(Dataset, ABC):
 
     def read_resized(self, domain: str, path: str) -> list[np.ndarray]:
         """[(H, W, C)] as --preprocess resizes it; raises ImageError."""
-        return [self.resized(self.read(domain, path))]
+        return [self.resized(domain, self.read(domain, path))]
 
-    def resized(self, image: np.ndarray) -> np.ndarray:
+    def resized(self, domain: str, image: np.ndarray) -> np.ndarray:
         """(H, W, C) -> (H', W', C) as --preprocess resizes it, which is not random."""
-        return resize(image, resized_size(self.opt, image.shape[1::-1]))
+        method = Image.Resampling.NEAREST if domain in self.label_maps else Image.Resampling.BICUBIC
+        return resize(image, resized_size(self.opt, image.shape[1::-1]), method)
 
     def cached(self, read: Callable[..., list[np.ndarray]], *arguments: Any, paths: Iterable[str]) -> list[np.ndarray]:
         """`read(*arguments)`, arrays (H, W, C), kept until one of the files at `paths` changes."""
@@ -189,6 +192,8 @@ class BaseDataset(Dataset, ABC):
 
     def pixels(self, domain: str, path: str) -> Pixels:
         """A file with the domain's channels, its values unchanged, and its missing data; raises ImageError."""
+        if domain in self.label_maps:
+            return Pixels(read_index(path, self.how), None, None)
         return read_pixels(path, self.channels[domain], self.how)
 
     def read(self, domain: str, path: str) -> np.ndarray:
@@ -237,6 +242,8 @@ class BaseDataset(Dataset, ABC):
 
     def to_tensor(self, domain: str, image: np.ndarray, geometry: Geometry, path: str) -> torch.Tensor:
         """(H, W, C) in file values -> (C, H', W') in [-1, 1]; raises ImageError if the depth is not the domain's."""
+        if domain in self.label_maps:
+            return self.label_maps[domain].to_tensor(image, geometry, path)
         values = self.value_ranges[domain]
         if str(image.dtype) != values.depth:
             raise ImageError(path, f"is {image.dtype} while domain {domain} is {values.depth}; convert it, or give "

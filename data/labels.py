@@ -2,6 +2,7 @@
 
 import csv
 import io
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,3 +113,14 @@ class Labels:
             if table.setdefault(file, row) != row:
                 raise UsageError(f"--labels {path}, line {number}: {file} is there again, with another label")
         return table
+
+
+def find_labels(opt: Namespace, paths: Sequence[str], roots: Sequence[str]) -> Labels:
+    """The labels that --labels gives images; puts their names into opt, for the record. Raises UsageError."""
+    labels = Labels(opt.labels, paths, roots, opt.attributes, strict=opt.isTrain)
+    if opt.isTrain:
+        opt.attributes, opt.exclusive = labels.names, labels.exclusive
+    elif labels.exclusive and not opt.exclusive and opt.attributes:
+        raise UsageError(f"the run turns attributes on and off, and --labels {opt.labels} has classes; give a table of "
+                         f"{', '.join(opt.attributes)}")
+    return labels

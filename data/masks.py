@@ -1,4 +1,4 @@
-"""Which pixels of an image are translated: a folder of masks laid out like the data root."""
+"""Files beside the images, in a folder laid out like the data root: which pixels of an image are translated."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from util.notices import notice
 class Masks:
     """The mask of an image has its path below the data root, with any extension; without one, all is translated."""
 
-    def __init__(self, folder: str, roots: Sequence[str], paths: Sequence[str]):
+    def __init__(self, folder: str, roots: Sequence[str], paths: Sequence[str], option: str = "--masks"):
         try:
             masks = {stem_of(Path(path).relative_to(folder)): path for path in list_images(folder)}
         except UsageError as error:
-            raise UsageError(f"--masks {folder}: {error}") from error
+            raise UsageError(f"{option} {folder}: {error}") from error
         bases = [Path(root) if Path(root).is_dir() else Path(root).parent for root in roots]
         places = {path: next((base for base in bases if Path(path).is_relative_to(base)), Path(path).parent)
                   for path in paths}
@@ -25,7 +25,7 @@ class Masks:
         self.files = {path: masks.get(stem, masks.get(whole[path], "")) for path, stem in stems.items()
                       if stem in masks or whole[path] in masks}
         if not self.files:
-            raise UsageError(f"--masks {folder}: none of the {len(paths)} images has a mask; that of {paths[0]} would "
+            raise UsageError(f"{option} {folder}: none of the {len(paths)} images has one; that of {paths[0]} would "
                              f"be {Path(folder) / stems[paths[0]]}.png")
-        if without := len(paths) - len(self.files):
+        if option == "--masks" and (without := len(paths) - len(self.files)):
             notice("masks", f"{without} of {len(paths)} images have no mask in {folder}: they are translated whole")

@@ -70,6 +70,26 @@ def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
     return with_holes(array if channels is None else with_channels(array, channels, path), holes, value)
 
 
+def read_index(path: str, how: Reading) -> np.ndarray:
+    """(H, W, 1) of the numbers in a palette or grey image, whatever its colours are; raises ImageError."""
+    try:
+        with open_picture(path) as image:
+            return index_of(ImageOps.exif_transpose(_of_fitting_size(image, path, how)), path)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise almost anything
+        raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
+
+
+def index_of(image: Image.Image, path: str) -> np.ndarray:
+    """(H, W, 1) of the numbers in a Pillow image; raises ImageError for colours."""
+    array = np.asarray(image)
+    if array.ndim != 2 or array.dtype.kind == "f":
+        raise ImageError(path, f"is a {image.mode} image, and classes and instances are numbers: a palette or a grey "
+                               f"image")
+    return array[:, :, None].astype(np.uint8 if array.dtype == bool else array.dtype)
+
+
 def with_holes(array: np.ndarray, holes: np.ndarray | None, nodata: float | None) -> Pixels:
     """(H, W, C) pixels with the mask of their missing data, (H, W) or (H, W, any number of channels)."""
     if holes is None:

@@ -22,6 +22,7 @@ from image_translation.translator import Translator, from_options
 from models.engine.state import networks
 from models.engine.validation import values_of
 from networks.fast.table import plain
+from networks.layers import without_parametrizations
 from networks.per_image import translating
 from util.cli import OneLineParser, run
 from util.errors import UsageError, one_line
@@ -114,7 +115,7 @@ def generator_of(translator: Translator) -> nn.Module:
 
 def as_tested(net: nn.Module, evaluate: bool) -> nn.Module:
     """A plain copy of a network in which each image has its own statistics, as in a test, unless `evaluate`."""
-    net = plain(copy.deepcopy(net)).float().requires_grad_(False)
+    net = without_parametrizations(plain(copy.deepcopy(net)).float().requires_grad_(False))
     for parent in list(net.modules()):
         for name, module in parent.named_children():
             if isinstance(module, _DropoutNd):

@@ -23,7 +23,7 @@ FORMAT = 1
 OPTIONS: dict[str, tuple[type, ...]] = {
     "netG": (str,), "norm": (str,), "ngf": (int,), "no_dropout": (bool,), "input_nc": (int,), "output_nc": (int,),
     "direction": (str,), "preprocess": (str,), "load_size": (int, str), "crop_size": (int, str), "depth_A": (str,),
-    "range_A": (str,), "depth_B": (str,), "range_B": (str,), "seed": (int,),
+    "range_A": (str,), "depth_B": (str,), "range_B": (str,), "seed": (int,), "label_nc": (int,),
     "keep_profile": (bool,), "nodata": (float, int, type(None)),
 }
 MISSING = 'the Hub needs an extra: pip install -e ".[hub]"'

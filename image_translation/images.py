@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from data import find_dataset_using_name
 from data.base_dataset import BaseDataset
-from data.reading import Pixels, as_picture, from_pillow, with_channels, with_holes
+from data.reading import Pixels, as_picture, from_pillow, index_of, with_channels, with_holes
 from data.tiff import missing
 from util.errors import ImageError, UsageError, one_line
 from util.images import EIGHT_BIT, ValueRange, save_exact
@@ -95,7 +95,7 @@ class Images(BaseDataset):
             pixels = with_holes(array, missing(array, self.how.missing), self.how.nodata)
         array = pixels.array if unit else self.in_range(source, pixels, name or SOME)
         self._warn_of_scale(array, name or SOME)
-        array = self.resized(array)
+        array = self.resized(source, array)
         geometry = self.geometry(array, name)
         tensor = (EIGHT_BIT.to_tensor(geometry(array) * 255) if unit
                   else self.to_tensor(source, array, geometry, name or SOME))
@@ -106,6 +106,8 @@ class Images(BaseDataset):
         channels = self.channels[self.source]
         try:
             upright = ImageOps.exif_transpose(image)
+            if self.source in self.label_maps:
+                return Pixels(index_of(upright, name or SOME), None, None)
             array, own = from_pillow(upright, image.format, channels, name or SOME, self.how)
         except (OSError, SyntaxError) as error:  # Pillow reads it only now
             raise ImageError(name or SOME, f"can't be read: {one_line(error)}") from error
@@ -115,7 +117,7 @@ class Images(BaseDataset):
 
     def _of_array(self, array: np.ndarray) -> tuple[np.ndarray, bool]:
         """(H, W, C) in file values, and whether it was given as 0..1."""
-        channels = self.channels[self.source]
+        channels = 1 if self.source in self.label_maps else self.channels[self.source]
         try:
             array = as_picture(array)
         except ValueError as error:

@@ -2,72 +2,27 @@
 
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from models.engine import hardware, saving, state
+from models.engine.building import FromOptions
 from models.engine.ema import WeightAverage
 from models.engine.schedule import advance, get_scheduler
 from models.engine.step import fuse, minimizing, not_a_loss
-from networks import Distance, GANLoss, define_D, define_G
+from networks.label_maps import coloured
 from networks.per_image import drawn, translating
 from util.distributed import from_main
 from util.errors import UsageError, did_you_mean
 from util.notices import notice, tell
 from util.run_files import checkpoint_tag, run_folder
 from util.seed import derive
-
-
-class FromOptions:
-    """What a plugin builds from the options."""
-
-    opt: Namespace
-    optimizers: list[Optimizer]
-    due: Callable[[int], bool]
-    record: Callable[..., Tensor]
-    criterionGAN: GANLoss
-
-    def make_G(self, input_nc: int, output_nc: int, **more: Any) -> nn.Module:
-        """The generator that the options describe, given `more` that only some generators take."""
-        opt = self.opt
-        return define_G(input_nc, output_nc, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type,
-                        opt.init_gain, **more)
-
-    def make_D(self, input_nc: int) -> nn.Module:
-        """The discriminator that the options describe."""
-        opt = self.opt
-        return define_D(input_nc, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain,
-                        spectral_norm=opt.spectral_norm)
-
-    def make_GAN_loss(self) -> GANLoss:
-        """The adversarial losses that the options describe."""
-        opt = self.opt
-        return GANLoss(opt.gan_mode, r1=opt.r1, gp=opt.gp, penalty_every=opt.penalty_every, due=self.due,
-                       diffaugment=opt.diffaugment, lambda_feature=opt.lambda_feature, gamma=opt.began_gamma)
-
-    def make_distance(self) -> Distance:
-        """The reconstruction loss that the options describe."""
-        return Distance(self.opt.reconstruction, self.opt.metric_weights)
-
-    def discriminate(self, netD: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        """The loss of a discriminator, whose terms are recorded as D_real, D_fake, ..."""
-        loss, terms = self.criterionGAN.discriminator(netD, real, fake)
-        self.record(**{f"D_{name}": value for name, value in terms.items()})
-        return loss
-
-    def adam(self, name: str, *nets: nn.Module) -> Optimizer:
-        """Make `optimizer_<name>` for these networks with --lr, or --lr_D if it is called D..., and --beta1."""
-        rate = self.opt.lr_D if name.startswith("D") and self.opt.lr_D is not None else self.opt.lr
-        optimizer = Adam([p for net in nets for p in net.parameters()], lr=rate, betas=(self.opt.beta1, 0.999))
-        setattr(self, f"optimizer_{name}", optimizer)
-        self.optimizers.append(optimizer)
-        return optimizer
 
 
 class BaseModel(FromOptions, nn.Module, ABC):
@@ -237,12 +192,17 @@ class BaseModel(FromOptions, nn.Module, ABC):
         return self.image_paths
 
     def get_current_visuals(self) -> dict[str, Any]:
-        """Name -> (N, C, H, W) in [-1, 1], or an (H, W, 3) array in 0..255; a visual that is None is left out."""
+        """Name -> (N, C, H, W) in [-1, 1], or an (H, W, 3) array in 0..255; a visual that is None is left out.
+
+        Label maps (--label_nc) are coloured.
+        """
         visuals = {name: getattr(self, name, None) for name in self.visual_names}
         for name in [name for name in visuals if not hasattr(self, name)]:
             notice(f"visual {name}", f"{type(self).__name__} has '{name}' in visual_names, but sets no such attribute."
                                      f"{did_you_mean(name, vars(self))}")
-        return {name: value for name, value in visuals.items() if value is not None}
+        labels = getattr(self.opt, "label_nc", 0)
+        return {name: coloured(value, labels) if labels and self.visual_domain(name) == self.domains()[0] else value
+                for name, value in visuals.items() if value is not None}
 
     def visual_domain(self, name: str) -> str:
         """The domain of the data that a visual belongs to: test.py writes it at that domain's depth and range."""

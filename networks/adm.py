@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.define import GENERATORS
-from networks.layers import AnySize
+from networks.layers import AnySize, zero
 
 
 @GENERATORS.register("adm_small", multiples=(1, 2, 3, 4), n_blocks=1)
@@ -157,11 +157,3 @@ class Doubled(nn.Module):
 def group_norm(channels: int) -> nn.GroupNorm:
     """A norm of 32 groups, or as many as divide the channels."""
     return nn.GroupNorm(math.gcd(32, channels), channels)
-
-
-def zero(layer: nn.Conv2d) -> nn.Conv2d:
-    """A layer that begins as 0."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer

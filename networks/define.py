@@ -28,11 +28,14 @@ def define_G(
 ) -> nn.Module:
     """Build a generator, and initialise one that is not `initialised`; `net.arguments` holds its arguments.
 
-    Raises UsageError for a name that is unknown, or a generator that does not take `more`.
+    Raises UsageError for a name that is unknown, or a generator that does not take `more`, or needs more.
     """
-    takes = inspect.signature(GENERATORS[netG][0]).parameters
+    takes, preset = inspect.signature(GENERATORS[netG][0]).parameters, GENERATORS[netG][1]
     if lacking := [name for name in more if name not in takes]:
         raise UsageError(f"--netG {netG} takes no {', '.join(lacking)}, which this model gives its generator")
+    if lacking := [name for name, parameter in takes.items() if parameter.kind == parameter.KEYWORD_ONLY
+                   and parameter.default is parameter.empty and name not in {**preset, **more}]:
+        raise UsageError(f"--netG {netG} needs {', '.join(lacking)}, which this model does not give its generator")
     net = GENERATORS.build(netG, input_nc=input_nc, output_nc=output_nc, ngf=ngf, norm_layer=get_norm_layer(norm),
                            use_dropout=use_dropout, **more)
     net.arguments = {"input_nc": input_nc, "output_nc": output_nc, "ngf": ngf, "netG": netG, "norm": norm,

@@ -12,6 +12,7 @@ from torch.nn import init
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_map
 
 from util.errors import UsageError, unknown
@@ -70,11 +71,36 @@ def init_net(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02,
     return net
 
 
+def zero(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer that begins as 0."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 def normalise_spectrally(net: nn.Module) -> nn.Module:
     """Divide the weight of each convolution and linear layer by its largest singular value (Miyato et al. 2018)."""
     for module in list(net.modules()):
         if isinstance(module, (_ConvNd, nn.Linear)):
             spectral_norm(module)
+    return net
+
+
+def without_parametrizations(net: nn.Module) -> nn.Module:
+    """Compute spectral and other parametrizations once and for all, in place: the weights become ordinary ones.
+
+    torch's `remove_parametrizations` changes a class that copies of the module share.
+    """
+    for module in list(net.modules()):
+        if is_parametrized(module):
+            module.eval()  # spectral norm estimates no further
+            names: Any = module.parametrizations
+            weights = {name: getattr(module, name).detach() for name in names}
+            del module.parametrizations
+            module.__class__ = type(module).__bases__[0]
+            for name, weight in weights.items():
+                module.register_parameter(name, nn.Parameter(weight, requires_grad=False))
     return net
 
 

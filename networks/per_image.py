@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 
@@ -25,6 +26,9 @@ def translating(model: nn.Module, seeds: list[int], device: torch.device,
     modes = {module: module.training for module in model.modules()}
     generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
     nn.Module.train(model, not evaluate)  # a plugin may have its own `train`
+    for module in modes:
+        if isinstance(module, ParametrizationList):
+            module.eval()  # spectral norm would go on estimating
     try:
         if evaluate or not any(isinstance(module, (_BatchNorm, _DropoutNd)) for module in modes):
             yield generators

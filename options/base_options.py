@@ -90,6 +90,10 @@ class BaseOptions(ABC):
                                          "file: file names, then a column of classes, or one for each attribute")
         add("--attributes", type=words, default=[], help="the labels to use, comma-separated; all, unless given")
         add("--exclusive", action="store_true", help="each image has exactly one of the attributes; found in training")
+        add("--label_nc", type=natural, default=0, help="the input images are label maps, palette or grey images of "
+                                                        "the numbers 0 to N - 1 (255: no label): a channel for each")
+        add("--instances", default=None, help="folder of images of the instances' numbers, laid out like the data "
+                                              "root: their edges are a further channel")
         add("--masks", default=None, help="folder of masks, laid out like the data root: images are translated where "
                                           "theirs is white")
         add("--nodata", type=number, default=None, help="value of pixels without data, besides NaN and what files say")
@@ -119,6 +123,8 @@ class BaseOptions(ABC):
             if load[0] < crop[0] or ("resize" in opt.preprocess and load[1] < crop[1]):
                 raise UsageError(f"--load_size {opt.load_size} is smaller than --crop_size {opt.crop_size}; a crop is "
                                  f"cut from the loaded size")
+        if opt.label_nc or opt.instances:
+            self.settle_labels(opt)
         if opt.masks and opt.input_nc != opt.output_nc:
             raise UsageError(f"--masks keeps the input outside, so --input_nc {opt.input_nc} and --output_nc "
                              f"{opt.output_nc} must be equal")
@@ -129,6 +135,21 @@ class BaseOptions(ABC):
                 words = "" if value is True else f" {','.join(value) if isinstance(value, list) else value}"
                 raise UsageError(f"--plain and --{name}{words} exclude each other: --plain runs networks as they are "
                                  f"written, in float32 (--plain=false takes back a recorded --plain)")
+
+    def settle_labels(self, opt: argparse.Namespace) -> None:
+        """Derive the channels of label maps; raise UsageError for instances without them, or other channels."""
+        planes = opt.label_nc + bool(opt.instances)
+        if not 0 < opt.label_nc < 256:
+            raise UsageError(f"--label_nc {opt.label_nc}: label maps have from 1 to 255 classes, and --instances needs "
+                             f"them")
+        if self.is_train and "input_nc" not in opt.typed:
+            opt.input_nc = planes
+        if opt.input_nc != planes:
+            hint = "leave it out" if self.is_train else (
+                "the run was trained with --instances, which a test needs too" if opt.input_nc > planes else
+                "the run was trained without --instances")
+            raise UsageError(f"--label_nc {opt.label_nc}{' and --instances' * bool(opt.instances)} make {planes} input "
+                             f"channels, not --input_nc {opt.input_nc}: {hint}")
 
     @fresh()
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:

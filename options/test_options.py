@@ -12,7 +12,7 @@ from util.types import number_or_inf, positive, ratio, tile, words
 # What testing takes from the record, besides the plugins' own options.
 FROM_RECORD = {"netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "input_nc", "output_nc", "direction",
                "crop_size", "preprocess", "depth_A", "depth_B", "range_A", "range_B", "nodata", "keep_profile",
-               "max_megapixels", "seed", "plugin_dir", "labels", "attributes", "exclusive"}
+               "max_megapixels", "seed", "label_nc", "plugin_dir", "labels", "attributes", "exclusive"}
 
 
 class TestOptions(BaseOptions):
@@ -43,6 +43,8 @@ class TestOptions(BaseOptions):
         if first.model == options.get("model"):
             wanted |= {"dataset_mode"}
         values = {key: value for key, value in options.items() if key in wanted}
+        if values.get("preprocess") == "crop":  # which keeps the scale: whole images are translated at the same one
+            values["preprocess"] = "none"
         if plugin_options is None:
             return values
         if "model_suffix" in plugin_options or not record:

@@ -32,6 +32,7 @@ class TrainOptions(BaseOptions):
         add("--epoch_count", type=positive, default=1, help="number of the first epoch")
         add("--lr", type=not_negative, default=0.0002, help="initial learning rate of Adam")
         add("--beta1", type=fraction, default=0.5, help="momentum of Adam")
+        add("--beta2", type=fraction, default=0.999, help="decay of Adam's mean of squared gradients")
         add("--lr_policy", default="linear", choices=LR_POLICIES, help=f"learning rate: {', '.join(LR_POLICIES)}")
         add("--lr_decay_iters", type=positive, default=50, help="epochs between the steps of --lr_policy step")
         add("--gan_mode", default="lsgan", choices=OBJECTIVES, help=f"GAN objective: {', '.join(OBJECTIVES)}")

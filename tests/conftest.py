@@ -15,7 +15,8 @@ from PIL import Image
 import data
 import models
 from models.engine.state import networks
-from networks import DISCRIMINATORS, GENERATORS, NORMS, OBJECTIVES
+from networks import DISCRIMINATORS, GENERATORS, NORMS, OBJECTIVES, define_G
+from networks.super_resolution import Enlarging
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util import metrics, notices
@@ -138,6 +139,12 @@ def domains(tmp_path):
 def train_options(*argv):
     """Options of a small training."""
     return TrainOptions().parse([*TINY, *map(str, argv)])
+
+
+def generator(input_nc, output_nc, ngf, name, *more):
+    """A generator of this name that keeps the size of its input."""
+    enlarges = issubclass(GENERATORS[name][0], Enlarging)
+    return define_G(input_nc, output_nc, ngf, name, *more, **({"scale": 1} if enlarges else {}))
 
 
 def run_train(*argv):

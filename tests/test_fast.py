@@ -7,7 +7,7 @@ import traceback
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, equal, run_on, run_train, train_options, weights
+from conftest import ROOT, equal, generator, run_on, run_train, train_options, weights
 from torch import nn
 
 from models import create_model
@@ -104,7 +104,7 @@ FAMILIES = [*((GENERATORS, name) for name in GENERATORS if name != "local"),  # 
 def registered(registry, name, norm):
     """A small network of the registry, and images of a size it takes."""
     torch.manual_seed(0)
-    net = define_G(3, 3, 2, name, norm) if registry is GENERATORS else define_D(3, 2, name, norm=norm)
+    net = generator(3, 3, 2, name, norm) if registry is GENERATORS else define_D(3, 2, name, norm=norm)
     side = max(32, getattr(net, "min_size", 1), 2 * getattr(net, "smallest", 1))  # norms of few pixels amplify rounding
     return net, images(2 if side < 512 else 1, side)
 

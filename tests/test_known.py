@@ -196,7 +196,7 @@ def test_masks_follow_the_geometry_and_a_run_with_them_resumes(masked):
 
 
 def test_masks_that_do_not_fit_are_one_line(masked, domains, strips, capsys):
-    with pytest.raises(UsageError, match=r"none of the 5 images has a mask; that of .* would be .*trainA/0.png"):
+    with pytest.raises(UsageError, match=r"none of the 5 images has one; that of .* would be .*trainA/0.png"):
         create_dataset(train_options("--dataroot", domains, "--masks", "masks/strips"))
     with pytest.raises(UsageError, match="--masks keeps the input outside, so --input_nc 1 and --output_nc 3"):
         train_options("--dataroot", domains, "--masks", "masks/domains", "--input_nc", "1")

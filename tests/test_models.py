@@ -245,5 +245,5 @@ def test_models_are_listed():
 
     assert plugin_names("models", "model") == [
         "bicycle_gan", "bridge", "colorization", "completion", "cut", "cycle_gan", "dcl_gan", "discogan", "dualgan",
-        "masked", "pix2pix", "santa", "stargan", "template", "test"]
+        "masked", "pix2pix", "santa", "spade", "stargan", "super_resolution", "template", "test"]
     assert models.find_model_using_name("test").__name__ == "TestModel"

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from conftest import generator
 from torch import nn
 
 from networks import DISCRIMINATORS, GENERATORS, NORMS, define_D, define_G
@@ -21,12 +22,12 @@ DESCRIBED = [name for name in SMALL if name.startswith(("resnet", "unet"))]
 
 
 def side(name):
-    return getattr(define_G(1, 1, 1, name), "min_size", 32)
+    return getattr(generator(1, 1, 1, name), "min_size", 32)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generator_keeps_the_size_and_every_parameter_learns(name):
-    net = define_G(2, 3, 1, name, "instance")
+    net = generator(2, 3, 1, name, "instance")
     size = max(32, side(name))
     y = net(torch.randn(1, 2, size, size))
     assert y.shape == (1, 3, size, size)
@@ -38,7 +39,7 @@ def test_generator_keeps_the_size_and_every_parameter_learns(name):
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("size", [(33, 47), (5, 64), (130, 129), (1, 1), (3, 4), (2, 50)])
 def test_generator_takes_every_size(name, size):
-    assert define_G(3, 1, 1, name, "instance")(torch.randn(2, 3, *size)).shape == (2, 1, *size)
+    assert generator(3, 1, 1, name, "instance")(torch.randn(2, 3, *size)).shape == (2, 1, *size)
 
 
 def test_padding_leaves_fitting_sizes_alone_and_reflects_others():
@@ -113,7 +114,7 @@ def test_a_mismatch_names_the_options():
 
 def test_weights_survive_a_file(tmp_path):
     for name in SMALL:
-        net, other = (define_G(3, 3, 1, name, "batch", True) for _ in range(2))
+        net, other = (generator(3, 3, 1, name, "batch", True) for _ in range(2))
         torch.save(net.state_dict(), tmp_path / "w.pth")
         other.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
         assert all(

@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 EXCEPT = {("models/engine/hardware.py", "networks/fast"),      # the only file that accelerates networks
           ("image_translation/export.py", "networks/fast")}    # which takes that back
-BELOW = ("state", "schedule", "ema", "saving", "hardware", "step")  # of models/engine: what base_model.py stands on
+BELOW = ("building", "state", "schedule", "ema", "saving", "hardware", "step")  # of models/engine: below base_model.py
 FILES = [path for package in MAY_IMPORT if "/" not in package for path in sorted((ROOT / package).rglob("*.py"))]
 SCRIPTS = [ROOT / "train.py", ROOT / "test.py"]
 

@@ -22,6 +22,8 @@ MORE = {
     "completion": ("--norm", "instance"), "cut": NCE, "dcl_gan": NCE,
     "discogan": ("--netG", "dcgan", "--netD", "dcgan"),
     "santa": ("--netG", "santa_2blocks"),
+    "spade": ("--netG", "spade_2ups", "--n_layers_D", "2", "--batch_size", "2"),
+    "super_resolution": ("--netG", "srresnet_1blocks", "--batch_size", "2", "--lambda_GAN", "0.01", "--scale", "2"),
     "stargan": ("--netG", "stargan_1blocks", "--n_layers_D", "3", "--batch_size", "2", "--n_critic", "2"),
     "pix2pix": ("--no_dropout",), "template": ("--no_dropout",), "colorization": ("--no_dropout",),
 }
@@ -37,7 +39,8 @@ def data(tmp_path, strips, domains):
         for i in range(4):
             write(tmp_path / "classes" / phase / ("blue", "red")[i % 2] / f"{i}.png", picture(seed=i))
         write(tmp_path / "photos" / phase / "0.png", picture())
-    roots = {"stargan": "classes", "colorization": "photos", "completion": domains + "/trainA"}
+    roots = {"stargan": "classes", "colorization": "photos", "completion": domains + "/trainA",
+             "super_resolution": "photos"}
 
     def arguments(name):
         needs = vars(find_model_using_name(name)).get("needs")
@@ -49,7 +52,8 @@ def data(tmp_path, strips, domains):
 def batch(name, n):
     """Random images as a model's input."""
     channels = (1, 2) if name == "colorization" else (3, 3)
-    images = {domain: torch.rand(n, c, 64, 64) * 2 - 1 for domain, c in zip("AB", channels, strict=True)}
+    sides = (32, 64) if name == "super_resolution" else (64, 64)
+    images = {domain: torch.rand(n, channels[i], sides[i], sides[i]) * 2 - 1 for i, domain in enumerate("AB")}
     return {**images, "A_label": torch.eye(2)[torch.arange(n) % 2], "A_paths": ["a"] * n, "B_paths": ["b"] * n}
 
 

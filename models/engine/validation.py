@@ -158,6 +158,8 @@ class Pictures:
 
     def _of_step(self) -> dict[str, np.ndarray]:
         """The first image of each visual, as test.py would write it; visuals that only a step sets too."""
+        with harmless("the pictures of the last step can't be made"), torch.no_grad():
+            self.model.compute_visuals()
         visuals, shown = self.model.get_current_visuals(), {}
         with harmless("the model can't be tested, pictures are those of the last step"), as_tested(self.model):
             self.model.test()

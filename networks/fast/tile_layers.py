@@ -13,6 +13,7 @@ from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _Replicat
 from torch.nn.utils.parametrize import is_parametrized
 
 from networks.blur import Downsample, Upsample
+from networks.layers import without_parametrizations
 from util.errors import UsageError
 
 Span = tuple[int, int]      # first, and one past the last
@@ -125,25 +126,29 @@ class Transposed(Layer):
 
 
 class Upsampled(Layer):
-    """Each pixel repeated."""
+    """Each pixel becomes several: repeated, interpolated between `margin` neighbours, or made of several channels."""
 
     pointwise = False
+    mode = "replicate"
+    margins = {"nearest": 0, "bilinear": 1, "bicubic": 2}
 
-    def __init__(self, inputs: list[str], shape: tuple[int, ...], module: nn.Upsample):
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], module: nn.Upsample | nn.PixelShuffle):
         super().__init__(inputs, shape)
-        factors = module.scale_factor if isinstance(module.scale_factor, tuple) else (module.scale_factor,) * 2
-        if module.mode != "nearest" or not all(f and float(f).is_integer() for f in factors):
-            raise UsageError(f"upsampling by {module.scale_factor} ({module.mode}) is not by whole numbers")
-        self.factors = [int(f) for f in factors]
+        self.module, kind = module, getattr(module, "mode", "nearest")
+        scale: Any = getattr(module, "scale_factor", None) or getattr(module, "upscale_factor", None)
+        self.factors = [int(factor or 0) for factor in pair(scale)]
+        if kind not in self.margins or self.factors != [*pair(scale)] or getattr(module, "align_corners", False):
+            raise UsageError(f"upsampling by {scale} ({kind}) is not by whole numbers")
+        self.margin = self.margins[kind]
 
     def reach(self, span: Span, axis: int) -> Span:
-        return span[0] // self.factors[axis], (span[1] - 1) // self.factors[axis] + 1
+        factor = self.factors[axis]
+        return span[0] // factor - self.margin, (span[1] - 1) // factor + 1 + self.margin
 
     def __call__(self, values: list[Tensor], region: Region) -> Tensor:
-        y = values[0]
+        y = self.module(values[0])
         for axis, (first, last) in enumerate(region):
-            index = torch.arange(first, last, device=y.device) // self.factors[axis] - first // self.factors[axis]
-            y = y.index_select(axis + 2, index)
+            y = y.narrow(axis + 2, first - self.reach((first, last), axis)[0] * self.factors[axis], last - first)
         return y
 
 
@@ -211,8 +216,9 @@ def layer_of(node: fx.Node, net: nn.Module, shapes: dict[str, tuple[int, ...]]) 
 
 def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, ...]) -> Layer:
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks) or is_parametrized(module):
-        raise UsageError("hooks or a parametrization change what it does")
+    if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks):
+        raise UsageError("hooks change what it does")
+    module = without_parametrizations(copy.deepcopy(module)) if is_parametrized(module) else module
     if isinstance(module, (nn.Conv2d, nn.AvgPool2d, _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)):
         return Window(inputs, shape, module)
     if isinstance(module, nn.ConvTranspose2d):
@@ -223,7 +229,7 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
         layer = Transposed(inputs, shape, with_filter(nn.ConvTranspose2d, module.filt))
         layer.mode = "replicate"
         return layer
-    if isinstance(module, nn.Upsample):
+    if isinstance(module, (nn.Upsample, nn.PixelShuffle)):
         return Upsampled(inputs, shape, module)
     if isinstance(module, (nn.InstanceNorm2d, _BatchNorm)) and _is_of_image(module):
         return Norm(inputs, shape, module)
@@ -234,7 +240,7 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
     raise UsageError("it is not known how far it reaches")
 
 
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+def pair(value: Any) -> tuple[Any, Any]:
     """The values for rows and columns."""
     return value if isinstance(value, tuple) else (value, value)
 

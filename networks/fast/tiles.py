@@ -38,12 +38,12 @@ class Tiled(Wrapped):
                  channels_last: bool):
         super().__init__(method)
         self.net, self.tile, self.precision, self.channels_last = net, tile, precision, channels_last
-
+        self.enlarges = getattr(net, "scale", 1)  # how much larger than its input the output is
         self.graph: Graph | None = None  # of the last size
 
     def __call__(self, x: Tensor, *more: Any, **named: Any) -> Any:
         auto = self.tile == "auto"
-        side = SIDE if auto else int(self.tile)
+        side = SIDE // self.enlarges if auto else int(self.tile)
         if torch.is_grad_enabled() or max(x.shape[-2:]) <= side or (auto and self._fits(x, self._widest(x))):
             return self.method(x, *more, **named)
         try:
@@ -68,10 +68,10 @@ class Tiled(Wrapped):
         return self.graph
 
     def _widest(self, x: Tensor) -> int:
-        """An upper bound on the size of any layer's output, unless it enlarges the image; cheaper than the maximum."""
+        """An upper bound on the size of any layer's output, cheaper than the maximum."""
         widths = [module.out_channels for module in self.net.modules()
                   if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
-        return max(widths, default=0) * x.shape[-2] * x.shape[-1]
+        return max(widths, default=0) * x.shape[-2] * x.shape[-1] * self.enlarges ** 2
 
     def _fits(self, x: Tensor, numbers: int) -> bool:
         """Whether these images fit whole, given how many values the largest layer outputs for each."""

@@ -1,0 +1,53 @@
+"""Label maps as a network sees them: a channel for each class, and one for the edges between instances."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.masks import Masks
+from data.reading import Reading, read_index
+from data.transforms import Geometry
+from util.errors import ImageError, UsageError
+
+UNLABELLED = 255
+
+
+class LabelMaps:
+    """Images of indices from 0 to `classes` - 1, or 255 where there is no label."""
+
+    def __init__(self, classes: int, how: Reading):
+        self.classes, self.how = classes, how
+        self.instances: dict[str, str] = {}  # label map -> image of the numbers of its instances
+
+    def find_instances(self, folder: str, roots: Sequence[str], paths: Sequence[str]) -> None:
+        """Look for the instances of label maps in a folder laid out like the data root; raises UsageError."""
+        self.instances = Masks(folder, roots, paths, "--instances").files
+        if lacking := [path for path in paths if path not in self.instances]:
+            raise UsageError(f"--instances {folder} has no image for {len(lacking)} of {len(paths)} label maps, such "
+                             f"as {Path(lacking[0]).name}")
+
+    def to_tensor(self, indices: np.ndarray, geometry: Geometry, path: str) -> torch.Tensor:
+        """(H, W, 1) -> (classes, H', W') of 0 and 1, and with instances their edges; raises ImageError."""
+        index = torch.from_numpy(geometry(indices, Image.Resampling.NEAREST)[:, :, 0].astype(np.int64))
+        known = index != UNLABELLED
+        if (highest := int((index * known).max())) >= self.classes:
+            raise ImageError(path, f"has label {highest}, and --label_nc {self.classes} allows 0 to {self.classes - 1} "
+                                   f"({UNLABELLED}: no label)")
+        planes = [torch.arange(self.classes)[:, None, None] == index]
+        if self.instances:
+            numbers = geometry(read_index(self.instances[path], self.how), Image.Resampling.NEAREST)
+            planes.append(edges(torch.from_numpy(numbers[:, :, 0].astype(np.int64))))
+        return torch.cat(planes).float()
+
+
+def edges(numbers: torch.Tensor) -> torch.Tensor:
+    """(H, W) -> (1, H, W): whether one of a pixel's four neighbours belongs to another instance."""
+    found = torch.zeros_like(numbers, dtype=torch.bool)
+    for other, here in ((found[1:], found[:-1]), (found[:, 1:], found[:, :-1])):
+        differs = numbers[1:] != numbers[:-1] if other.shape[1] == found.shape[1] else numbers[:, 1:] != numbers[:, :-1]
+        other |= differs
+        here |= differs
+    return found[None]
