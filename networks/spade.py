@@ -35,41 +35,45 @@ class SpadeGenerator(AnySize):
         n_ups: int = 5,
     ):
         super().__init__(2 ** n_ups, smallest=2 ** (n_ups + 1))  # instance norm needs more than one pixel
-        self.halvings = [n_ups, n_ups - 1, *range(n_ups - 1, -1, -1)]  # of the labels that each block sees
-        widths = [ngf * 2 ** min(4, i) for i in self.halvings]
-        self.small = nn.ModuleList(nn.AvgPool2d(2 ** i) if i else nn.Identity() for i in range(n_ups + 1))
+        sizes = [n_ups, n_ups - 1, *range(n_ups - 1, -1, -1)]  # how often each block's label map is halved
+        widths = [ngf * 2 ** min(4, halvings) for halvings in sizes]
+        norm = partial(nn.InstanceNorm2d if needs_bias(norm_layer) else nn.BatchNorm2d, affine=False)
+        self.shrink = nn.AvgPool2d(2 ** n_ups)
         self.stem = nn.Conv2d(input_nc, widths[0], 3, 1, 1)
-        kind = nn.InstanceNorm2d if needs_bias(norm_layer) else nn.BatchNorm2d
-        self.blocks = nn.ModuleList(SpadeBlock(before, after, input_nc, partial(kind, affine=False))
-                                    for before, after in pairwise([widths[0], *widths]))
-        self.doubled = nn.Upsample(scale_factor=2)
+        self.blocks = nn.ModuleList(
+            SpadeBlock(before, after, input_nc, norm, halvings, doubles=halvings < above)
+            for (before, above), (after, halvings) in pairwise([(widths[0], n_ups), *zip(widths, sizes, strict=True)]))
         self.head = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], output_nc, 3, 1, 1), nn.Tanh())
 
     def translate(self, x: Tensor) -> Tensor:         # (N, input_nc, H, W)
-        maps = [shrink(x) for shrink in self.small]   # (N, input_nc, H, W) ... (N, input_nc, H / 2^n_ups, ...)
-        y, before = self.stem(maps[-1]), len(maps) - 1
-        for block, halvings in zip(self.blocks, self.halvings, strict=True):
-            y = block(y if halvings == before else self.doubled(y), maps[halvings])
-            before = halvings
+        y = self.stem(self.shrink(x))                 # (N, 16 ngf, H / 2^n_ups, ...)
+        for block in self.blocks:
+            y = block(y, x)
         return self.head(y)                           # (N, output_nc, H, W)
 
 
 class SpadeBlock(nn.Module):
-    """(N, C, H, W) and labels (N, L, H, W) -> (N, C', H, W): two convolutions behind norms, added to the input."""
+    """(N, C, h, w) and labels (N, L, H, W) -> (N, C', h, w) or, if it `doubles`, (N, C', 2 h, 2 w).
 
-    def __init__(self, before: int, after: int, labels: int, norm: Callable[[int], nn.Module]):
+    Two convolutions behind norms, added to the input.
+    """
+
+    def __init__(self, before: int, after: int, labels: int, norm: Callable, halvings: int, doubles: bool):
         super().__init__()
         middle = min(before, after)
+        self.enlarge = nn.Upsample(scale_factor=2) if doubles else nn.Identity()
+        self.shrink = nn.AvgPool2d(2 ** halvings) if halvings else nn.Identity()
         self.norm_1, self.conv_1 = Spade(before, labels, norm), spectral_norm(nn.Conv2d(before, middle, 3, 1, 1))
         self.norm_2, self.conv_2 = Spade(middle, labels, norm), spectral_norm(nn.Conv2d(middle, after, 3, 1, 1))
-        self.norm_s = Spade(before, labels, norm) if before != after else nn.Identity()
+        self.norm_s = Spade(before, labels, norm) if before != after else None
         self.conv_s = spectral_norm(nn.Conv2d(before, after, 1, bias=False)) if before != after else nn.Identity()
         self.active = nn.LeakyReLU(0.2)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        x, labels = self.enlarge(x), self.shrink(labels)
         y = self.conv_1(self.active(self.norm_1(x, labels)))
         y = self.conv_2(self.active(self.norm_2(y, labels)))
-        return y + (self.conv_s(self.norm_s(x, labels)) if isinstance(self.norm_s, Spade) else x)
+        return y + (x if self.norm_s is None else self.conv_s(self.norm_s(x, labels)))
 
 
 class Spade(nn.Module):

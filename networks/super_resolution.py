@@ -99,12 +99,12 @@ class Dense(nn.Module):
 
     def __init__(self, width: int, growth: int):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Conv2d(width + i * growth, growth if i < 4 else width, 3, 1, 1)
-                                    for i in range(5))
+        self.layers = nn.ModuleList(nn.Conv2d(width + i * growth, growth, 3, 1, 1) for i in range(4))
+        self.last = nn.Conv2d(width + 4 * growth, width, 3, 1, 1)
         self.active = nn.LeakyReLU(0.2)
 
     def forward(self, x: Tensor) -> Tensor:
         seen = x
-        for layer in self.layers[:-1]:
+        for layer in self.layers:
             seen = torch.cat((seen, self.active(layer(seen))), 1)
-        return x + 0.2 * self.layers[-1](seen)
+        return x + 0.2 * self.last(seen)

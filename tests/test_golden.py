@@ -17,7 +17,8 @@ STATE_DICTS = json.loads((GOLDEN / "state_dicts.json").read_text())
 TRAINING = json.loads((GOLDEN / "training.json").read_text())
 
 NO_KIT = {"spectral_norm": False, "r1": 0, "gp": 0, "penalty_every": 16, "diffaugment": [], "lambda_feature": 0,
-          "began_gamma": 0.5, "n_critic": 1, "lr_D": None, "beta2": 0.999, "reconstruction": ["l1"], "metric_weights": None}
+          "began_gamma": 0.5, "n_critic": 1, "lr_D": None, "reconstruction": ["l1"], "metric_weights": None,
+          "beta2": 0.999}
 
 
 @pytest.mark.parametrize("case", STATE_DICTS)

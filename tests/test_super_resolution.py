@@ -1,6 +1,7 @@
 """Super-resolution: pairs made on the fly or given, networks that enlarge, and larger outputs wherever they go."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +51,12 @@ def test_rrdb_is_the_paper():
     y = x
     for dense in block.layers:
         seen = y
-        for layer in dense.layers[:4]:
+        for layer in dense.layers:
             found = torch.nn.functional.conv2d(seen, layer.weight, layer.bias, padding=1)
             seen = torch.cat((seen, found.where(found > 0, 0.2 * found)), 1)
-        y = y + 0.2 * torch.nn.functional.conv2d(seen, dense.layers[4].weight, dense.layers[4].bias, padding=1)
+        y = y + 0.2 * torch.nn.functional.conv2d(seen, dense.last.weight, dense.last.bias, padding=1)
     assert torch.allclose(block(x), x + 0.2 * y, atol=1e-6)
-    assert [layer.weight.shape[:2] for layer in block.layers[0].layers] == [(4, 8), (4, 12), (4, 16), (4, 20), (8, 24)]
+    assert [layer.weight.shape[:2] for layer in block.layers[0].layers] == [(4, 8), (4, 12), (4, 16), (4, 20)]
     assert len(define_G(3, 3, 2, "rrdb", scale=4).body) == 24
 
 
@@ -91,6 +92,7 @@ def test_given_pairs_are_cut_at_the_same_place():
 
 
 def test_each_degradation_is_seen_and_drawn_within_its_bounds():
+    random.seed(3)
     image = picture(64, 64)
     plain = Degradation(2)(image).astype(float)
     blurred, noisy, stored = (Degradation(2, **{name: value})(image).astype(float)
