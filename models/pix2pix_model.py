@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.base_model import BaseModel, frozen
 from networks.masking import inside, within
@@ -25,13 +25,17 @@ class Pix2PixModel(BaseModel):
     def __init__(self, opt):
         super().__init__(opt)
         self.visual_names = ["real_A", "fake_B", "real_B"]
-        self.netG = self.make_G(opt.input_nc, opt.output_nc)
+        self.netG = self.generator()
         if self.isTrain:
             self.netD = self.make_D(opt.input_nc + opt.output_nc)
             self.criterionGAN = self.make_GAN_loss()
             self.criterionL1 = self.make_distance()
             self.adam("G", self.netG)
             self.adam("D", self.netD)
+
+    def generator(self) -> nn.Module:
+        """What becomes netG."""
+        return self.make_G(self.opt.input_nc, self.opt.output_nc)
 
     def forward(self) -> None:
         self.fake_B = inside(self.mask_A, self.netG(self.real_A), self.real_A)
@@ -48,7 +52,11 @@ class Pix2PixModel(BaseModel):
         target = inside(self.mask_A, self.real_B, self.real_A)
         fake, real = (torch.cat((self.real_A, x), 1) for x in (self.fake_B, target))
         return self.record(**self.criterionGAN.generator(self.netD, fake, real, "G_GAN", paired=True),
-                           G_L1=self.opt.lambda_L1 * within(self.mask_A, self.criterionL1(self.fake_B, target)))
+                           **self.distance(target))
+
+    def distance(self, target: Tensor) -> dict[str, Tensor]:
+        """The loss that keeps the translation near the ground truth."""
+        return {"G_L1": self.opt.lambda_L1 * within(self.mask_A, self.criterionL1(self.fake_B, target))}
 
     def discriminator_loss(self) -> Tensor:
         """Tell the real pair from the pair with the generated image."""

@@ -21,6 +21,17 @@ def hole(name: str, draw: Draw, like: Tensor) -> Tensor:
     return inside[:, None].to(like.dtype)
 
 
+def points(most: int, always: bool, draw: Draw, like: Tensor) -> Tensor:
+    """Squares of three pixels anywhere in each image of (N, C, H, W): `most` of them, or fewer unless `always`."""
+    n, _, height, width = like.shape
+    count = torch.full((n, 1), float(most), device=like.device) if always else (draw(n, 1) * (most + 1)).floor()
+    y, x = (draw(n, 2, most, 1, 1) * torch.tensor([height, width], device=like.device).view(2, 1, 1, 1)).unbind(1)
+    rows, columns = (torch.arange(side, device=like.device) + 0.5 for side in (height, width))
+    near = ((rows[:, None] - y).abs() <= 1.5) & ((columns - x).abs() <= 1.5)  # (N, most, H, W)
+    taken = torch.arange(most, device=like.device) < count                    # (N, most)
+    return (near & taken[:, :, None, None]).any(1, keepdim=True).to(like.dtype)
+
+
 @HOLES.register("center")
 def center(draw: Draw, n: int, y: Tensor, x: Tensor) -> Tensor:
     """A box of half the height and width in the middle."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import equal, picture, run_on, run_test, run_train, train_options, weights, write
+from PIL import Image
 from test_captured_step import assert_close, rerun, trained
 from test_distributed import torchrun
 
@@ -299,3 +300,53 @@ def test_a_generator_of_the_public_cut_loads(tmp_path):
                       **{f"{key}.filt": shape for key, shape in filters.items()}}
     assert describe(state) == {"netG": "resnet_9blocks_blurpool", "input_nc": 3, "output_nc": 3, "ngf": 64,
                                "norm": "instance", "no_dropout": True}
+
+
+def test_chroma_as_classes_is_exact_for_every_colour():
+    """Shares of the four nearest centres, whose mean is the colour; the loss is their cross-entropy."""
+    from networks.colour_classes import CLASSES, STEEPNESS, class_loss, decoded, encoded
+
+    ab = torch.rand(2, 2, 5, 4) * 2 - 1
+    shares = encoded(ab)
+    grid = torch.cartesian_prod(torch.linspace(-1, 1, 12), torch.linspace(-1, 1, 12))
+    assert torch.allclose(torch.einsum("nchw,cd->ndhw", shares, grid), ab, atol=1e-5)
+    assert torch.allclose(shares.sum(1), torch.ones(2, 5, 4), atol=1e-5)
+    assert (shares > 0).sum(1).max() <= 4
+    logits = torch.randn(2, CLASSES, 5, 4) / 10
+    expected = -(shares * (STEEPNESS * logits).log_softmax(1)).sum(1).mean()
+    assert class_loss(logits, ab).item() == pytest.approx(expected.item(), rel=1e-5)
+    one = -torch.ones(1, CLASSES, 1, 1)
+    one[0, 40] = 1
+    assert torch.allclose(decoded(one)[0, :, 0, 0], grid[40], atol=1e-4)
+
+
+@pytest.mark.parametrize("chroma", ["l1", "classes"])
+def test_hints_are_points_of_the_true_colours_or_of_a_folder(chroma, data):
+    argv = (*data("colorization"), "--hints", "5", "--chroma", chroma)
+    model = create_model(train_options(*argv))
+    model.set_input(batch("colorization", 3))
+    seen = set()
+    for _ in range(20):
+        model.forward()
+        places = model.hints[:, 2:]
+        assert torch.equal(model.hints[:, :2], places * model.real_B)
+        seen |= set(places.sum((1, 2, 3)).int().tolist())
+    assert 0 in seen
+    assert max(seen) <= 45
+    run_train(*argv)
+    images = Path("results/experiment_name/test_latest/images")
+    shown = []
+    Path("hints/test").mkdir(parents=True)
+    picture = np.zeros((64, 64, 4), np.uint8)
+    picture[30:33, 10:13] = (255, 0, 0, 255)
+    write(Path("hints/test/0.png"), picture)
+    for more in ((), ("--points", "4"), ("--points", "hints")):
+        assert run_test("--model", "colorization", "--dataroot", "photos", *more) == 0
+        shown.append([np.asarray(Image.open(images / f"0_{label}.png")).astype(int) for label in
+                      ("hinted_A", "fake_B_rgb")])
+    coloured = [np.ptp(hinted, axis=2) > 40 for hinted, _ in shown]
+    assert not coloured[0].any()
+    assert 9 <= coloured[1].sum() <= 36
+    assert coloured[2].sum() == 9
+    assert coloured[2][31, 11]
+    assert (shown[0][1] != shown[2][1]).any()

@@ -38,6 +38,8 @@ number_or_inf = described("a whole number from 1, or inf", lambda word: math.inf
 size = described("a size: one number for a square, or WIDTHxHEIGHT", _sides,
                  lambda s: s >= 1 if isinstance(s, int) else len(s) == 2 and min(s) >= 1)
 
+natural_or_word = described("a whole number from 0, or a word", lambda word: int(word) if word.isdigit() else word,
+                            lambda n: n != "" and (isinstance(n, str) or n < 2 ** 31))
 tile = described("auto, off, or a whole number from 64", lambda word: word if word in ("auto", "off") else int(word),
                  lambda n: isinstance(n, str) or n >= 64)
 

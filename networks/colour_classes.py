@@ -1,0 +1,34 @@
+"""Chroma as classes (Zhang et al. 2016): a network that may be in doubt between colours need not answer with grey."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIDE = 12                  # centres along a and along b, from -1 to 1: 20 apart in the Lab space
+CLASSES = SIDE ** 2
+STEEPNESS = 10.0           # logits of a generator whose output is in [-1, 1]
+TEMPERATURE = 0.38         # of the mean that a colour is: between the likeliest class and the plain mean
+
+
+def centres(like: Tensor) -> Tensor:
+    """(SIDE,) from -1 to 1."""
+    return torch.linspace(-1, 1, SIDE, device=like.device, dtype=like.dtype)
+
+
+def encoded(ab: Tensor) -> Tensor:
+    """(N, 2, H, W) in [-1, 1] -> (N, CLASSES, H, W): shares of the four nearest centres, whose mean is the colour."""
+    distance = (ab.clamp(-1, 1)[:, :, None] - centres(ab)[:, None, None]).abs()  # (N, 2, SIDE, H, W)
+    a, b = (1 - distance * (SIDE - 1) / 2).clamp(min=0).unbind(1)
+    return (a[:, :, None] * b[:, None]).flatten(1, 2)
+
+
+def decoded(output: Tensor) -> Tensor:
+    """A generator's output (N, CLASSES, H, W) in [-1, 1] -> the colour (N, 2, H, W) that it stands for (equation 5)."""
+    shares = (STEEPNESS / TEMPERATURE * output.float()).softmax(1).unflatten(1, (SIDE, SIDE))
+    places = centres(shares)[:, None, None]
+    return torch.stack(((shares.sum(2) * places).sum(1), (shares.sum(1) * places).sum(1)), 1)
+
+
+def class_loss(output: Tensor, ab: Tensor) -> Tensor:
+    """The cross-entropy between a generator's output (N, CLASSES, H, W) and the true colours (N, 2, H, W)."""
+    return F.cross_entropy(STEEPNESS * output.float(), encoded(ab.float()))
