@@ -148,10 +148,10 @@ class Doubled(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, 1, 1)
+        self.repeat, self.conv = nn.Upsample(scale_factor=2.0), nn.Conv2d(width, width, 3, 1, 1)
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(self.repeat(x))
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

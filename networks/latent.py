@@ -39,6 +39,7 @@ class LatentUnetGenerator(AnySize):
         bias = needs_bias(norm_layer)
         widths = [input_nc - latent, *(ngf * min(8, 2 ** i) for i in range(num_downs))]
         last = num_downs - 1
+        self.halve = nn.AvgPool2d(2)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (outer, inner) in enumerate(pairwise(widths)):
             normed = 0 < level < last                 # of one pixel a norm leaves nothing
@@ -57,8 +58,8 @@ class LatentUnetGenerator(AnySize):
         skips: list[Tensor] = []
         for down in self.down:
             skips.append(x)
-            height, width = x.shape[2:]
-            x = down(torch.cat((x, code[:, :, :height, :width]), 1))  # (N, inner, h/2, w/2)
+            x = down(torch.cat((x, code), 1))         # (N, inner, h/2, w/2)
+            code = self.halve(code)                   # (N, latent, h/2, w/2): still the same everywhere
         for level in range(len(self.up) - 1, -1, -1):
             x = self.up[level](x)                     # (N, outer, h, w)
             x = torch.cat((skips[level], x), 1) if level else x

@@ -33,8 +33,8 @@ def relative(whole, tiled):
     return ((whole - tiled).abs().max() / whole.abs().max()).item()
 
 
-WHOLE = ("unet_512", "unet_1024", "santa", "vit_unet", "adm",  # too slow here, or a layer needs all of the image
-         "srresnet", "rrdb")                                   # begin with 0; see test_super_resolution.py
+WHOLE = ("unet_512", "unet_1024", "santa", "vit_unet",         # too slow here, or a layer needs all of the image
+         "adm", "srresnet", "rrdb")                            # begin with 0; see below and test_super_resolution.py
 
 
 @pytest.mark.parametrize("name", [name for name in GENERATORS if not name.startswith(WHOLE)])
@@ -134,8 +134,8 @@ class Plugin(nn.Module):
 
 
 def test_a_network_of_a_plugin():
-    net = Plugin(nn.ZeroPad2d(2), nn.Conv2d(3, 3, 5, bias=False), nn.GroupNorm(1, 3), nn.SiLU())
-    with pytest.raises(UsageError, match="GroupNorm in Plugin can't be computed in tiles"):
+    net = Plugin(nn.ZeroPad2d(2), nn.Conv2d(3, 3, 5, bias=False), nn.LocalResponseNorm(3), nn.SiLU())
+    with pytest.raises(UsageError, match="LocalResponseNorm in Plugin can't be computed in tiles"):
         both(net, torch.randn(1, 3, 100, 100), 64)
     net = Plugin(nn.ReplicationPad2d((1, 1, 0, 2)), nn.Conv2d(3, 4, 3, dilation=2, padding_mode="reflect", padding=2),
                  nn.InstanceNorm2d(4, affine=True), nn.PReLU(4), nn.Conv2d(4, 4, 3, 2, 1), nn.Upsample(scale_factor=2),
@@ -246,3 +246,21 @@ def test_test_py_in_tiles(strips):
     assert abs(one - other).max() <= 1
     with pytest.raises(UsageError, match="'63' is not auto, off, or a whole number from 64"):
         run_test("--dataroot", "in", "--tile", "63")
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_attention_group_norms_and_a_time_that_scales_channels(scale):
+    net = define_G(7, 3, 8, "adm_small", timed=True)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    x = torch.cat((torch.randn(2, 6, 150, 101), torch.full((2, 1, 150, 101), scale)), 1)
+    x[1, 6] = 0.7
+    whole, tiled = both(net, x, 64)
+    assert relative(whole, tiled) < 1e-4
+    assert relative(whole, both(net, torch.cat((x[:, :6], x[:, 6:] * 0.5), 1), 64)[1]) > 1e-3
+
+
+def test_the_code_of_a_translation():
+    net = define_G(3 + 4, 3, 4, "latent_unet_32", "instance", init_type="xavier", init_gain=1.0, latent=4)
+    x = torch.cat((torch.randn(1, 3, 150, 101), torch.randn(1, 4, 1, 1).expand(-1, -1, 150, 101)), 1)
+    assert relative(*both(net, x, 64)) < 1e-4

@@ -2,12 +2,14 @@
 
 import copy
 import math
+import operator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from networks.adm import Attention, TimeEmbedding
 from networks.blur import Downsample, Upsample
 from networks.fast.table import plain
 from networks.fast.tile_layers import Layer, Norm, Region, Span, layer_of
@@ -26,11 +28,25 @@ class Graph:
         self.full = size
         if isinstance(net, AnySize):
             self.full = tuple(max(side + -side % net.size_multiple, net.smallest) for side in size)
-        self.layers, self.output = traced(net, (channels, *self.full))
+        self.net = net
+        self.vectors: dict[str, Any] = {}  # what is the same for all pixels, of the image at hand
+        self.layers, self.output, self.makes = traced(net, (channels, *self.full), self.vectors)
         self.readers = {name: [reader for reader, layer in self.layers.items() if name in layer.inputs]
                         for name in self.layers}
         self.smallest = min((self.numbers(name) for name, layer in self.layers.items() if isinstance(layer, Norm)),
                             default=0)  # numbers that a norm puts out
+
+    def find_vectors(self, image: Tensor) -> None:
+        """Compute what is the same for all pixels of an image (1, C, H, W)."""
+        found: dict[str, Any] = {}
+        for node in self.makes:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: found.get(source.name, image))
+            if node.op == "call_module":
+                found[node.name] = self.net.get_submodule(str(node.target))(*args, **kwargs)
+            else:
+                function: Any = getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target
+                found[node.name] = function(*args, **kwargs)
+        self.vectors.update(found)
 
     def numbers(self, name: str) -> int:
         """How many numbers a layer puts out."""
@@ -48,8 +64,9 @@ class Graph:
         return [name for name in self.layers if name in found]
 
 
-def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str]:
-    """Name -> layer with the shape (C, H, W) of its output, in order, and the name of the last."""
+def traced(net: nn.Module, size: tuple[int, ...],
+           vectors: dict[str, Any]) -> tuple[dict[str, Layer], str, list[fx.Node]]:
+    """Name -> layer with the shape (C, H, W) of its output, in order; the name of the last; what makes `vectors`."""
     shells: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in net.buffers()}
     shells |= {id(weight): nn.Parameter(weight.detach().to("meta"), False) for weight in net.parameters()}
     twin = plain(copy.deepcopy(net, shells))  # without a copy of the weights
@@ -65,14 +82,28 @@ def traced(net: nn.Module, size: tuple[int, ...]) -> tuple[dict[str, Layer], str
             raise ValueError("it does not map one image to one image")
     except Exception as error:  # of a plugin's network: anything
         raise UsageError(f"{type(net).__name__} can't be computed in tiles: {one_line(error)}") from error
-    return {node.name: layer_of(node, net, shapes.found) for node in inner}, result.name
+    makes: list[fx.Node] = []
+    for node in inner:
+        if _is_one_pixel(node) or (node.all_input_nodes and all(source in makes for source in node.all_input_nodes)):
+            makes.append(node)
+    vectors.update(dict.fromkeys(node.name for node in makes))
+    images = [node for node in inner if node not in makes]
+    return {node.name: layer_of(node, net, shapes.found, vectors) for node in images}, result.name, makes
+
+
+def _is_one_pixel(node: fx.Node) -> bool:
+    """Whether a node takes a pixel of the input, x[:, channel, row, column]."""
+    index = node.args[1] if node.target is operator.getitem else ()
+    return (isinstance(index, tuple) and len(index) == 4 and all(isinstance(place, int) for place in index[1:])
+            and node.all_input_nodes[0].op == "placeholder")
 
 
 class Tracer(fx.Tracer):
-    """Sees a blur as one layer."""
+    """Sees a blur, attention and the embedding of a time as one layer each."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (Downsample, Upsample)) or super().is_leaf_module(m, module_qualified_name)
+        leaves = Downsample, Upsample, Attention, TimeEmbedding
+        return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
 class Shapes(fx.Interpreter):

@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 from torch.nn.utils.parametrize import is_parametrized
 
+from networks.adm import Attention
 from networks.blur import Downsample, Upsample
 from networks.layers import without_parametrizations
 from util.errors import UsageError
@@ -21,7 +22,7 @@ Region = tuple[Span, Span]  # rows, columns
 POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.Hardtanh,
              nn.Softplus)
 FUNCTIONS = {torch.add, operator.add, operator.iadd, torch.sub, operator.sub, torch.mul, operator.mul, torch.cat,
-             torch.tanh, torch.relu, torch.sigmoid, F.relu, F.leaky_relu, F.sigmoid, F.tanh}
+             torch.tanh, torch.relu, torch.sigmoid, F.relu, F.leaky_relu, F.sigmoid, F.tanh, operator.getitem}
 MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 METHODS = {"add", "sub", "mul", "tanh", "relu", "sigmoid", "float", "contiguous"}
 
@@ -51,12 +52,12 @@ class Source(Layer):
 class Called(Layer):
     """A function, method or pointwise module, called as the network calls it."""
 
-    def __init__(self, node: fx.Node, function: Any, shape: tuple[int, ...]):
-        super().__init__([source.name for source in node.all_input_nodes], shape)
-        self.node, self.function = node, function
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], node: fx.Node, function: Any, vectors: dict):
+        super().__init__(inputs, shape)
+        self.node, self.function, self.vectors = node, function, vectors
 
     def __call__(self, values: list[Tensor], region: Region) -> Tensor:
-        known = dict(zip(self.inputs, values, strict=True))
+        known = self.vectors | dict(zip(self.inputs, values, strict=True))
         args, kwargs = fx.map_arg((self.node.args, self.node.kwargs), lambda node: known[node.name])
         return self.function(*args, **kwargs)
 
@@ -161,9 +162,30 @@ class Norm(Layer):
         self.mean: Tensor | None = None
         self.variance: Tensor | None = None
 
+    def settle(self, mean: Tensor, variance: Tensor) -> None:
+        """Take the statistics (C,) of the image."""
+        if isinstance(self.norm, nn.GroupNorm):       # of a group: those of its channels, and how far they are apart
+            groups, size = self.norm.num_groups, len(mean) // self.norm.num_groups
+            square = (variance + mean.square()).view(groups, size).mean(1)
+            mean = mean.view(groups, size).mean(1)
+            variance = (square - mean.square()).clamp(min=0)
+            mean, variance = (found.repeat_interleave(size) for found in (mean, variance))
+        self.mean, self.variance = mean, variance
+
     def __call__(self, values: list[Tensor], region: Region) -> Tensor:
         return F.batch_norm(values[0], self.mean, self.variance, self.norm.weight, self.norm.bias, False, 0.0,
                             self.norm.eps)
+
+
+class Whole(Layer):
+    """A module of which every output position sees all of the image, computed once."""
+
+    def __init__(self, inputs: list[str], shape: tuple[int, ...], module: nn.Module):
+        super().__init__(inputs, shape)
+        self.module = module
+
+    def __call__(self, values: list[Tensor], region: Region) -> Tensor:
+        return self.module(values[0], None)
 
 
 class Dropout(Layer):
@@ -190,9 +212,13 @@ class Dropout(Layer):
         return x * kept.to(x.device, x.dtype) / (1 - p)
 
 
-def layer_of(node: fx.Node, net: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Layer:
-    """The layer that a node of a traced network stands for; raises UsageError for one that has no tiles."""
-    inputs, shape = [source.name for source in node.all_input_nodes], shapes[node.name]
+def layer_of(node: fx.Node, net: nn.Module, shapes: dict[str, tuple[int, ...]], vectors: dict[str, Any]) -> Layer:
+    """The layer that a node of a traced network stands for; raises UsageError for one that has no tiles.
+
+    `vectors` will hold what is no image, but the same for all pixels.
+    """
+    inputs = [source.name for source in node.all_input_nodes if source.name not in vectors]
+    shape = shapes[node.name]
     if node.op == "placeholder":
         return Source([], shape)
     try:
@@ -205,9 +231,9 @@ def layer_of(node: fx.Node, net: nn.Module, shapes: dict[str, tuple[int, ...]]) 
             return _of_module(node, net.get_submodule(str(node.target)), inputs, shape)
         if node.op == "call_function" and node.target in FUNCTIONS:
             _check_function(node)
-            return Called(node, node.target, shape)
+            return Called(inputs, shape, node, node.target, vectors)
         if node.op == "call_method" and node.target in METHODS:
-            return Called(node, getattr(Tensor, str(node.target)), shape)
+            return Called(inputs, shape, node, getattr(Tensor, str(node.target)), vectors)
         raise UsageError("it is not known how far it reaches")
     except UsageError as error:
         what = type(net.get_submodule(str(node.target))).__name__ if node.op == "call_module" else node.name
@@ -231,12 +257,14 @@ def _of_module(node: fx.Node, module: Any, inputs: list[str], shape: tuple[int, 
         return layer
     if isinstance(module, (nn.Upsample, nn.PixelShuffle)):
         return Upsampled(inputs, shape, module)
-    if isinstance(module, (nn.InstanceNorm2d, _BatchNorm)) and _is_of_image(module):
+    if isinstance(module, (nn.GroupNorm, nn.InstanceNorm2d, _BatchNorm)) and _is_of_image(module):
         return Norm(inputs, shape, module)
+    if isinstance(module, Attention):
+        return Whole(inputs, shape, module)
     if type(module) in (nn.Dropout, nn.Dropout2d) and module.training:
         return Dropout(inputs, shape, module)
     if isinstance(module, (*POINTWISE, _NormBase)) or (isinstance(module, _DropoutNd) and not module.training):
-        return Called(node, module, shape)
+        return Called(inputs, shape, node, module, {})
     raise UsageError("it is not known how far it reaches")
 
 
@@ -255,7 +283,7 @@ def with_filter(kind: Any, kernel: Tensor, **arguments: Any) -> Any:
 
 def _is_of_image(norm: Any) -> bool:
     """Whether a norm uses statistics of the image at hand."""
-    return norm.training or norm.running_mean is None
+    return norm.training or getattr(norm, "running_mean", None) is None
 
 
 def _check_in_place(node: fx.Node, net: nn.Module) -> None:
@@ -268,3 +296,5 @@ def _check_in_place(node: fx.Node, net: nn.Module) -> None:
 def _check_function(node: fx.Node) -> None:
     if node.target is torch.cat and (node.kwargs.get("dim", (*node.args[1:], 0)[0]) not in (1, -3)):
         raise UsageError("it does not join channels")
+    if node.target is operator.getitem and not (isinstance(index := node.args[1], tuple) and len(index) == 2):
+        raise UsageError("it takes a part of an image")

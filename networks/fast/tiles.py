@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from networks.fast.boundary import Wrapped
 from networks.fast.layers import Statistics
 from networks.fast.tile_graph import Graph, around, cut, needed, part, put, within
-from networks.fast.tile_layers import Dropout, Norm, Region, Source, Span
+from networks.fast.tile_layers import Dropout, Norm, Region, Source, Span, Whole
 from networks.layers import mirrored
 from util.errors import UsageError
 from util.memory import available_memory
@@ -98,13 +98,16 @@ class Run:
 
     def translate(self) -> Tensor:
         """(1, C', H, W)."""
+        self.graph.find_vectors(self.image)
         for name, layer in self.layers.items():
             if isinstance(layer, Dropout):
                 layer.draw(self.number, self.device)
             elif isinstance(layer, Norm):
                 statistics = Statistics()
                 self.go_through(layer.inputs[0], statistics.add)
-                layer.mean, layer.variance = (found.to(self.device) for found in statistics.found())
+                layer.settle(*(found.to(self.device) for found in statistics.found()))
+            elif isinstance(layer, Whole):
+                self.compute_whole(name, layer)
             elif self._is_shared(name):
                 self.go_through(name)
         channels, *plane = self.layers[self.graph.output].shape
@@ -112,6 +115,20 @@ class Run:
         result = torch.empty((1, channels, *size), device=self.device)
         self.go_through(self.graph.output, result=result)
         return result
+
+    def compute_whole(self, name: str, layer: Whole) -> None:
+        """Store a layer that sees all of its input; raises UsageError if that is too large."""
+        source = layer.inputs[0]
+        if source not in self.stored:
+            if not self._can_be_stored(source):
+                raise UsageError(f"{type(layer.module).__name__} sees the whole image, which is too large for it")
+            self.go_through(source)
+        (_, height, width), plane = layer.shape, self.layers[source].shape[1:]
+        everything = (0, height), (0, width)
+        with self.arithmetic(self.device.type):
+            value = layer([self._load(source, ((0, plane[0]), (0, plane[1])))], everything)
+        self.stored[name] = Bands(self.format, self.spare)
+        self.stored[name].put(everything, value, width)
 
     def _is_shared(self, name: str) -> bool:
         """Whether several layers read this one, it can be stored, and is no pointwise combination of stored layers."""
