@@ -139,7 +139,8 @@ class Exported(nn.Module):
         if takes != translator.opt.input_nc:
             raise UsageError(f"a run of --model {translator.opt.model} can't be exported: its network takes more than "
                              f"an image")
-        self.net, self.images, self.channels = net, images, translator.opt.input_nc
+        self.net, self.images = net, images
+        self.channels: int = getattr(net, "channels", translator.opt.input_nc)  # more, if it sees more than an image
         source = translator.dataset.source
         ranges = [values_of(translator.opt, domain) for domain in (source, "AB".replace(source, ""))]
         if images and any(values.depth != "uint8" for values in ranges):

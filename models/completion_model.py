@@ -4,11 +4,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.base_model import BaseModel, frozen
-from networks.holes import HOLES, hole
+from networks.holes import HOLES, Completing, entering, hole
 from networks.masking import inside, within
 from util.errors import UsageError
 from util.types import not_negative
@@ -60,11 +59,11 @@ class CompletionModel(BaseModel):
         if self.mask_A is None and (self.isTrain or self.hole is None):  # in a test, all samples of an image have one
             self.hole = hole(self.opt.mask, self.uniform, self.real_A)
         self.hidden_A = self.real_A * (1 - self.hole)
-        given = [self.hidden_A, self.hole]
-        if not self.paired:
-            coarse = F.interpolate(self.real_A, scale_factor=0.25, mode="area", recompute_scale_factor=True)
-            given.append(F.interpolate(coarse, self.real_A.shape[2:], mode="bilinear"))
-        self.fake_A = inside(self.hole, self.netG(torch.cat(given, 1)), self.real_A)
+        found = self.netG(entering(self.real_A, self.hole, coarse=not self.paired))
+        self.fake_A = inside(self.hole, found, self.real_A)
+
+    def exported(self, net: nn.Module) -> nn.Module:
+        return Completing(net, self.opt.input_nc, coarse=not self.paired)
 
     def optimize_parameters(self) -> None:
         self.forward()

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from networks.masking import inside
 from util.registry import Registry
 
 HOLES = Registry("hole")
@@ -19,6 +21,30 @@ def hole(name: str, draw: Draw, like: Tensor) -> Tensor:
     x = (torch.arange(width, device=like.device) + 0.5) / width
     inside: Tensor = HOLES.constructor(name)(draw, n, y.expand(n, -1, width), x.expand(n, height, -1))  # (N, H, W)
     return inside[:, None].to(like.dtype)
+
+
+def entering(image: Tensor, hole: Tensor, coarse: bool) -> Tensor:
+    """What a network that fills holes sees: the image (N, C, H, W) without the hole (N, 1, H, W), and the hole.
+
+    With `coarse`, also all of the image at a quarter of its resolution.
+    """
+    given = [image * (1 - hole), hole]
+    if coarse:
+        small = F.interpolate(image, scale_factor=0.25, mode="area", recompute_scale_factor=True)
+        given.append(F.interpolate(small, image.shape[2:], mode="bilinear"))
+    return torch.cat(given, 1)                        # (N, C + 1, H, W) or (N, 2 C + 1, H, W)
+
+
+class Completing(nn.Module):
+    """(N, C + 1, H, W), an image and a channel above 0 where it is missing -> the completed image (N, C, H, W)."""
+
+    def __init__(self, net: nn.Module, channels: int, coarse: bool):
+        super().__init__()
+        self.net, self.channels, self.coarse = net, channels + 1, coarse
+
+    def forward(self, x: Tensor) -> Tensor:
+        image, hole = x[:, :-1], (x[:, -1:] > 0).to(x)
+        return inside(hole, self.net(entering(image, hole, self.coarse)), image)
 
 
 def points(most: int, always: bool, draw: Draw, like: Tensor) -> Tensor:

@@ -166,6 +166,18 @@ def test_registered_networks_are_scripted():
 
 
 
+def test_the_file_of_a_completion_takes_the_hole_as_a_channel(domains):
+    run_train("--model", "completion", "--dataroot", domains + "/trainA", "--norm", "instance", "--val_freq", "0")
+    file = exported("--format", "pt2")
+    x = torch.rand(1, 4, 64, 48) * 2 - 1
+    x[:, 3] = -1
+    x[:, 3, 10:30, 5:20] = 1
+    completed = file(x)
+    changed = (completed - x[:, :3]).abs().amax(1)[0] > 1e-6
+    assert changed[10:30, 5:20].all()
+    assert changed.sum() == 20 * 15
+
+
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 @pytest.mark.parametrize(("model", "more"), [
     pytest.param("bridge", ("--netG", "adm_small", "--ngf", "4", "--steps", "3"), marks=pytest.mark.slow),
