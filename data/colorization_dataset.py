@@ -24,10 +24,9 @@ class ColorizationDataset(BaseDataset):
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(input_nc=1, output_nc=2)
-        if not is_train:
-            parser.add_argument("--points", type=natural_or_word, default=0, help="of a run with --hints: how many "
-                                "points of the true colours it is shown; or a folder of your hints, laid out like the "
-                                "data root: images that are transparent but for the points")
+        parser.add_argument("--points", type=natural_or_word, default=0, help="with --hints: how many points of the true "
+                            "colours a test or validation shows; or a folder of your hints, laid out like the data "
+                            "root: images that are transparent but for the points")
         return parser
 
     def __init__(self, opt):
@@ -37,8 +36,8 @@ class ColorizationDataset(BaseDataset):
         self.channels["A"] = 3  # in the files
         below = (Path(opt.dataroot) / opt.phase).is_dir() or opt.isTrain
         self.paths = self.list_images(self.find_folders((opt.phase,))[0] if below else opt.dataroot)
-        folder = getattr(opt, "points", 0)
-        self.points = Masks(folder, [opt.dataroot], self.paths, "--points").files if isinstance(folder, str) else {}
+        self.given = isinstance(opt.points, str)
+        self.points = Masks(opt.points, [opt.dataroot], self.paths, "--points").files if self.given else {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -50,7 +49,7 @@ class ColorizationDataset(BaseDataset):
             raise ImageError(path, f"is {image.dtype}; colorization reads 8-bit photographs")
         geometry = self.geometry(image, path)
         lightness, chroma = in_lab(geometry(image))
-        hints = {"A_hints": self.hints(path, geometry)} if isinstance(getattr(self.opt, "points", 0), str) else {}
+        hints = {"A_hints": self.hints(path, geometry)} if self.given else {}
         return {"A": lightness, "B": chroma, "A_paths": path, "B_paths": path, **hints}
 
     def hints(self, path: str, geometry: Geometry) -> torch.Tensor:

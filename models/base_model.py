@@ -210,7 +210,7 @@ class BaseModel(FromOptions, nn.Module, ABC):
         return target if name.endswith("_B") else source
 
     def exported(self, net: nn.Module) -> nn.Module:
-        """(N, C, H, W), or `channels` of it, -> its translation: what `export` writes, given a copy of the generator."""
+        """(N, C, H, W), or its `channels` -> the translation: what `export` writes, given a copy of the generator."""
         return net
 
     def translations(self) -> dict[str, tuple[Tensor, Tensor | None]]:

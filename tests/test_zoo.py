@@ -333,13 +333,14 @@ def test_hints_are_points_of_the_true_colours_or_of_a_folder(chroma, data):
         seen |= set(places.sum((1, 2, 3)).int().tolist())
     assert 0 in seen
     assert max(seen) <= 45
-    run_train(*argv)
+    write(Path("photos/val/0.png"), picture(seed=9))
+    run_train(*argv, "--val_freq", "1")
     images = Path("results/experiment_name/test_latest/images")
     shown = []
     Path("hints/test").mkdir(parents=True)
-    picture = np.zeros((64, 64, 4), np.uint8)
-    picture[30:33, 10:13] = (255, 0, 0, 255)
-    write(Path("hints/test/0.png"), picture)
+    points = np.zeros((64, 64, 4), np.uint8)
+    points[30:33, 10:13] = (255, 0, 0, 255)
+    write(Path("hints/test/0.png"), points)
     for more in ((), ("--points", "4"), ("--points", "hints")):
         assert run_test("--model", "colorization", "--dataroot", "photos", *more) == 0
         shown.append([np.asarray(Image.open(images / f"0_{label}.png")).astype(int) for label in
