@@ -24,9 +24,9 @@ class ColorizationDataset(BaseDataset):
     @staticmethod
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(input_nc=1, output_nc=2)
-        parser.add_argument("--points", type=natural_or_word, default=0, help="with --hints: how many points of the true "
-                            "colours a test or validation shows; or a folder of your hints, laid out like the data "
-                            "root: images that are transparent but for the points")
+        parser.add_argument("--points", type=natural_or_word, default=0, help="with --hints: how many points of the "
+                            "true colours a test or validation shows; or a folder of your hints, laid out like the "
+                            "data root: images that are transparent but for the points")
         return parser
 
     def __init__(self, opt):

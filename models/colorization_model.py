@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.pix2pix_model import Pix2PixModel
 from networks.colour_classes import CLASSES, class_loss, decoded
 from networks.holes import points
+from util.errors import UsageError
 from util.types import natural, not_negative
 
 
@@ -39,6 +40,8 @@ class ColorizationModel(Pix2PixModel):
 
     def __init__(self, opt):
         super().__init__(opt)
+        if getattr(opt, "points", 0) and not opt.hints:
+            raise UsageError(f"--points {opt.points} is for runs trained with --hints, and this one sees none")
         self.visual_names = ["real_A", *(["hinted_A"] if opt.hints else []), "real_B_rgb", "fake_B_rgb"]
 
     def generator(self) -> nn.Module:

@@ -11,9 +11,11 @@ from PIL import Image
 from test_captured_step import assert_close, rerun, trained
 from test_distributed import torchrun
 
+from data import find_dataset_using_name
 from models import create_model, find_model_using_name
 from models.engine.state import networks
 from networks.patchnce import patch_nce
+from util.errors import UsageError
 from util.plugins import plugin_names
 
 NCE = ("--netG", "resnet_1blocks_blurpool", "--nce_layers", "4,8,12", "--num_patches", "64", "--netF_nc", "8")
@@ -351,3 +353,11 @@ def test_hints_are_points_of_the_true_colours_or_of_a_folder(chroma, data):
     assert coloured[2].sum() == 9
     assert coloured[2][31, 11]
     assert (shown[0][1] != shown[2][1]).any()
+
+
+def test_points_need_a_run_that_sees_them(data):
+    with pytest.raises(UsageError, match="--points 3 is for runs trained with --hints"):
+        create_model(train_options(*data("colorization"), "--points", "3"))
+    opt = train_options(*data("colorization"), "--hints", "2", "--points", "nowhere")
+    with pytest.raises(UsageError, match="--points nowhere: nowhere is not a folder"):
+        find_dataset_using_name("colorization")(opt)
