@@ -122,6 +122,8 @@ class Images(BaseDataset):
             array = as_picture(array)
         except ValueError as error:
             raise UsageError(f"an array {array.shape} of {array.dtype} is no image: {error}") from None
+        if self.source in self.label_maps and array.dtype.kind == "f":
+            raise UsageError(f"an array of {array.dtype} is no label map, which holds whole numbers")
         values = self.value_ranges[self.source]
         unit = array.dtype == np.float32 and values == EIGHT_BIT
         if unit and not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):

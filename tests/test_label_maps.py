@@ -114,6 +114,8 @@ def test_a_training_a_test_and_pages(more):
         translate = load("checkpoints/experiment_name", device="cpu")
         assert translate("street/testA/0.png").size == (64, 64)
         assert np.array_equal(translate(stripes(0)), np.asarray(translate(Image.open("street/testA/0.png"))))
+        with pytest.raises(ValueError, match="an array of float32 is no label map"):
+            translate(stripes(0).astype(np.float32))
 
 
 @pytest.mark.usefixtures("street")
