@@ -56,13 +56,12 @@ class SuperResolutionModel(BaseModel):
 
     def optimize_parameters(self) -> None:
         self.forward()
-        if self.opt.lambda_GAN:
-            self.minimize("D", self.discriminate(self.netD, self.real_B, self.fake_B))
-            if self.due(self.opt.n_critic):
-                with frozen(self.netD):
-                    self.minimize("G", self.generator_loss())
-        else:
-            self.minimize("G", self.generator_loss())
+        judges = [self.netD] if self.opt.lambda_GAN else []
+        for netD in judges:
+            self.minimize("D", self.discriminate(netD, self.real_B, self.fake_B))
+        if self.due(self.opt.n_critic):
+            with frozen(*judges):
+                self.minimize("G", self.generator_loss())
 
     def generator_loss(self) -> Tensor:
         """Stay near the truth, and with --lambda_GAN fool D."""
