@@ -1,6 +1,6 @@
 """Paired models on five tasks at one budget of training seconds: errors, classes, diversity, memory.
 
-    python benchmarks/pairs.py negatives holes x4                   # data that anyone has; --models pix2pix --seeds 3
+    python benchmarks/pairs.py negatives holes x4                   # data that anyone has; --models "pix2pix;bridge"
     python benchmarks/pairs.py labels photos --facades FOLDER       # strips {photo|labels}, in both directions
     python benchmarks/pairs.py --table                              # print what pairs.json holds
 
@@ -122,16 +122,19 @@ FACADES = "--load_size 143 --crop_size 128 --ngf 32 --ndf 32"
 KIT = "--netD multiscale --lambda_feature 10 --gan_mode lsgan"
 PAIRED = {
     "pix2pix": "--model pix2pix --netG unet_128",
-    "pix2pix, resnet": "--model pix2pix --netG resnet_9blocks --ngf 16 --ndf 16 --no_dropout",
+    "pix2pix, recipe": "--model pix2pix --netG resnet_9blocks --ngf 16 --ndf 16 --no_dropout --netD pixel "
+                       "--load_size 128",
     "pix2pixHD": f"--model pix2pix --netG global --ngf 16 --norm instance {KIT}",
     "bicycle_gan": "--model bicycle_gan --netG latent_unet_128 --nef 32",
     "bridge": "--model bridge --ngf 16",
 }
 TASKS = {task.name: task for task in (
-    Task("labels", "facades, photograph to label map", 120, FACADES, PAIRED, make_facades, classes,
+    Task("labels", "facades, photograph to label map", 300, FACADES, PAIRED, make_facades, classes,
          root_of={"": "colours"}),
-    Task("photos", "facades, label map to photograph", 120, FACADES,
-         {**PAIRED, "spade": "--model spade --label_nc 12 --ngf 8 --ndf 32"}, make_facades, distance,
+    Task("photos", "facades, label map to photograph", 300, FACADES,
+         {**PAIRED, "spade": "--model spade --label_nc 12 --ngf 8 --ndf 32",
+          "pix2pix, kit": "--model pix2pix --netG unet_128 --netD multiscale --lambda_feature 10 --gan_mode hinge "
+                          "--spectral_norm --lambda_L1 10"}, make_facades, distance,
          root_of={"": "photos", "spade": "indices"}),
     Task("negatives", "colour negatives to photographs", 60,
          "--preprocess crop --crop_size 64 --ngf 16 --ndf 16 --batch_size 4 --no_dropout --norm none "
@@ -140,7 +143,7 @@ TASKS = {task.name: task for task in (
           "pix2pix, kit": f"--model pix2pix --netG resnet_6blocks {KIT}",
           "bicycle_gan": "--model bicycle_gan --netG latent_unet_64 --nef 16",
           "bridge": "--model bridge --ngf 8"}, lambda root, strips: make_paired(root)),
-    Task("holes", "holes in digits", 40,
+    Task("holes", "holes in digits", 300,
          "--netG unet_32 --ngf 32 --ndf 32 --netD n_layers --n_layers_D 2 --input_nc 1 --output_nc 1 --load_size 32 "
          "--crop_size 32 --no_flip --batch_size 16",
          {f"completion --objective {name}": f"--model completion --objective {name}" for name in ("pix2pix", "ccgan")},
@@ -168,12 +171,13 @@ def train(task: Task, model: str, name: str, *more: object) -> str:
 
 
 def measured(task: Task, model: str) -> dict[str, float]:
-    """Seconds and images of an epoch, and memory in GiB, from a short run."""
+    """Seconds an image, images of an epoch, and memory in GiB, from a short run."""
     text = train(task, model, "timing", "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 160, "--seed", 1,
                  "--print_freq", 16)
     log = (FOLDER / "runs" / "timing" / "loss_log.txt").read_text()
     times = [float(value) for value in re.findall(r"time: (\d+\.\d+)", log)]
-    images = int(re.findall(r"epochs \d+ to \d+ of (\d+) images", text)[0])
+    crops = re.findall(r"--crops (\d+)", task.options)
+    images = int(re.findall(r"(\d+) images in", text)[0]) * int(crops[0] if crops else 1)
     return {"seconds an image": statistics.median(times[1:]), "images": images,
             "GiB": float(re.findall(r"memory: peak (\d+\.\d+) GiB", text)[-1])}
 
@@ -230,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help=", ".join(TASKS))
     parser.add_argument("--facades", type=Path)
-    parser.add_argument("--models", help="some of the models of each task, comma-separated")
+    parser.add_argument("--models", help="some of the models of each task, between semicolons")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=Path("pairs.json"))
     parser.add_argument("--table", action="store_true", help="train nothing")
@@ -243,7 +247,7 @@ def main() -> None:
                 task.make(place, opt.facades)
                 (place / "complete").touch()
             for model in task.models:
-                if opt.models is None or model in opt.models.split(","):
+                if opt.models is None or model in opt.models.split(";"):
                     bring_up(results, task, model, seed)
                     opt.results.write_text(json.dumps(results, indent=1))
     table(results)

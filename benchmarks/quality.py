@@ -27,7 +27,8 @@ MODEL = {"pix2pix": "--model pix2pix --netG unet_128 --n_epochs 10 --n_epochs_de
          "cycle_gan": "--model cycle_gan --netG resnet_6blocks --norm instance --n_epochs 5 --n_epochs_decay 5".split()}
 # What is trained: the reference's options, of which the average takes nothing away; and what we recommend.
 SAME = "--ema 0.999 --val_freq 0".split()
-RECOMMENDED = {"pix2pix": "--ema 0.999 --lr 0.0005 --lambda_L1 200 --val_freq 5".split(),
+RECOMMENDED = {"pix2pix": ("--ema 0.999 --lr 0.0005 --netG resnet_9blocks --ngf 16 --no_dropout --netD pixel --ndf 16 "
+                           "--load_size 128 --n_epochs 14 --n_epochs_decay 14 --val_freq 7").split(),
                "cycle_gan": ("--ema 0.999 --lr 0.0005 --lambda_identity 0 --lambda_A 2 --diffaugment color --ngf 16 "
                              "--n_epochs 13 --n_epochs_decay 13 --val_freq 5").split()}
 # What is scored: a training, and how it is tested.
