@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT, equal, generator, run_on, run_train, train_options, weights
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from models import create_model
 from models.engine.saving import align_state
@@ -105,6 +106,9 @@ def registered(registry, name, norm):
     """A small network of the registry, and images of a size it takes."""
     torch.manual_seed(0)
     net = generator(3, 3, 2, name, norm) if registry is GENERATORS else define_D(3, 2, name, norm=norm)
+    for module in net.modules():
+        if isinstance(module, ParametrizationList):
+            module.eval()  # spectral norm would go on estimating
     side = max(32, getattr(net, "min_size", 1), 2 * getattr(net, "smallest", 1))  # norms of few pixels amplify rounding
     return net, images(2 if side < 512 else 1, side)
 
