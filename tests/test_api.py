@@ -253,6 +253,7 @@ def test_importing_is_cheap_and_a_foreign_package_is_named(tmp_path):
     assert "image-translation export RUN" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_command_of_the_package(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shown = cli("-m", "image_translation", "--help")

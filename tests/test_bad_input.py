@@ -116,6 +116,7 @@ def test_identity_loss_with_unequal_channels(domains):
         run_train("--model", "cycle_gan", "--dataroot", domains, "--input_nc", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_broken_image_ends_a_training_with_its_name_where_none_is_allowed(strips, threads):
     path = Path(strips) / "train" / "1.png"

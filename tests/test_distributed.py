@@ -116,6 +116,7 @@ def test_a_run_goes_on_with_another_number_of_processes(five):
     assert_close(states("whole"), states("parts"), 1e-7)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_job_with_its_error(five):
     extra = """
     def forward(self):
@@ -157,6 +158,7 @@ def test_a_signal_to_one_process_stops_all_after_a_step_and_saves(five):
     assert torch.load("checkpoints/long/latest_state.pth", weights_only=True)["progress"]["total_iters"] > 0
 
 
+@pytest.mark.slow
 def test_translations_are_split_and_the_same(five):
     assert cli("train.py", "--model", "pix2pix", "--dataroot", "five", *TINY).returncode == 0
     assert run_test("--dataroot", "five/trainA", "--results_dir", "one") == 0

@@ -82,6 +82,7 @@ def as_the_page_says():
     assert Image.open("zebra.png").size == (90, 70)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_half_precision_and_metadata(run, kind):
     pytest.importorskip("onnxruntime")
@@ -178,6 +179,7 @@ def test_the_file_of_a_completion_takes_the_hole_as_a_channel(domains):
     assert changed.sum() == 20 * 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 @pytest.mark.parametrize(("model", "more"), [
     pytest.param("bridge", ("--netG", "adm_small", "--ngf", "4", "--steps", "3"), marks=pytest.mark.slow),

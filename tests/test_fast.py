@@ -279,6 +279,7 @@ def test_winograd_describes_itself_rightly(kernel, size):
     torch.library.opcheck(winograd.gradient_of_weight, (x, y))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_winograd_gives_the_same_gradients_of_a_compiled_network(monkeypatch):
     torch.manual_seed(1)

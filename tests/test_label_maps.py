@@ -173,6 +173,7 @@ def test_tiles_and_a_test_leaves_spectral_norms_alone():
         assert torch.equal(net(x), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("street")
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_as_a_file(kind, capsys):

@@ -75,6 +75,7 @@ def test_a_plugin_named_by_its_path(strips, sharp, tmp_path, monkeypatch):
     sys.modules.pop("my_lab.sharp")
 
 
+@pytest.mark.slow
 def test_a_plugin_file_in_the_tree_is_found(sharp, tmp_path):
     """As after dropping it in: a copy of the tree with one more file."""
     tree = tmp_path / "tree"

@@ -268,7 +268,7 @@ def test_depth_goes_through_a_trained_run_and_back(tmp_path, monkeypatch, ending
     run_train("--model", "pix2pix", "--dataroot", "deep", "--input_nc", channels, "--output_nc", channels)
     record = json.loads(Path("checkpoints/experiment_name/train_opt.json").read_text())["options"]
     assert (record["depth_A"], record["depth_B"]) == (dtype, dtype)
-    monkeypatch.setattr("models.base_model.define_G", lambda *_: Copy())
+    monkeypatch.setattr("models.engine.building.define_G", lambda *_: Copy())
     monkeypatch.setattr("models.engine.saving.load_network", lambda *_: None)
     assert run_test("--dataroot", "deep/trainA", "--preprocess", "none") == 0
     for i, array in arrays.items():
