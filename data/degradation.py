@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.transforms import resize
+from data.transforms import as_depth, resize
 from util.errors import UsageError
 
 
@@ -55,10 +55,3 @@ def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file)).reshape(image.shape)
-
-
-def as_depth(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Floating-point values rounded and clipped to what a type of file values can hold."""
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    return np.rint(values).clip(0, np.iinfo(dtype).max).astype(dtype)

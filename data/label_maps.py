@@ -46,8 +46,7 @@ class LabelMaps:
 def edges(numbers: torch.Tensor) -> torch.Tensor:
     """(H, W) -> (1, H, W): whether one of a pixel's four neighbours belongs to another instance."""
     found = torch.zeros_like(numbers, dtype=torch.bool)
-    for other, here in ((found[1:], found[:-1]), (found[:, 1:], found[:, :-1])):
-        differs = numbers[1:] != numbers[:-1] if other.shape[1] == found.shape[1] else numbers[:, 1:] != numbers[:, :-1]
-        other |= differs
-        here |= differs
+    down, across = numbers[1:] != numbers[:-1], numbers[:, 1:] != numbers[:, :-1]
+    for part, differs in ((found[1:], down), (found[:-1], down), (found[:, 1:], across), (found[:, :-1], across)):
+        part |= differs
     return found[None]

@@ -4,6 +4,8 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,28 +58,30 @@ def read_image(path: str, channels: int | None, how: Reading = Reading()) -> np.
 
 def read_pixels(path: str, channels: int | None, how: Reading) -> Pixels:
     """The same with the mask of missing data: NaN, infinity, the value of GDAL's tag, and `how.nodata`."""
-    try:
-        if os.path.getsize(file_of(path)) == 0:
-            raise ImageError(path, "is empty (0 bytes)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters is raised
-            array, holes, value = _read(path, channels, how)
-            array = as_picture(array)
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
-        raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
+    with _decoding(path):
+        array, holes, value = _read(path, channels, how)
+        array = as_picture(array)
     return with_holes(array if channels is None else with_channels(array, channels, path), holes, value)
 
 
 def read_index(path: str, how: Reading) -> np.ndarray:
     """(H, W, 1) of the numbers in a palette or grey image, whatever its colours are; raises ImageError."""
+    with _decoding(path), open_picture(path) as image:
+        return index_of(ImageOps.exif_transpose(_of_fitting_size(image, path, how)), path)
+
+
+@contextmanager
+def _decoding(path: str) -> Iterator[None]:
+    """Turn whatever a decoder raises inside the block into an ImageError; an empty file is one, too."""
     try:
-        with open_picture(path) as image:
-            return index_of(ImageOps.exif_transpose(_of_fitting_size(image, path, how)), path)
+        if os.path.getsize(file_of(path)) == 0:
+            raise ImageError(path, "is empty (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters is raised
+            yield
     except ImageError:
         raise
-    except Exception as error:  # decoders raise almost anything
+    except Exception as error:  # decoders raise almost anything, even tokenize.TokenError
         raise ImageError(path, f"can't be read: {one_line(error)}", is_away(error)) from error
 
 

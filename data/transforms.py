@@ -89,6 +89,11 @@ def resize(array: np.ndarray, size: tuple[int, int], method: int = Image.Resampl
         return np.asarray(image).reshape(size[1], size[0], -1)
     stacked = np.stack([np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, method))
                         for plane in np.moveaxis(array, 2, 0)], axis=2)
-    if array.dtype == np.float32:
-        return stacked
-    return np.rint(stacked).clip(0, np.iinfo(array.dtype).max).astype(array.dtype)
+    return as_depth(stacked, array.dtype)
+
+
+def as_depth(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values as a type of file values holds them, rounded and clipped if that is a whole number."""
+    if dtype == np.float32:
+        return values.astype(dtype, copy=False)
+    return np.rint(values).clip(0, np.iinfo(dtype).max).astype(dtype)

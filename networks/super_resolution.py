@@ -1,5 +1,6 @@
 """Generators whose output is larger than their input: SRResNet (Ledig et al. 2017) and RRDB (Wang et al. 2018)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ from networks.define import GENERATORS
 from networks.layers import init_weights, zero
 
 
-class Enlarging(nn.Module):
+class Enlarging(nn.Module, ABC):
     """(N, input_nc, H, W) -> (N, output_nc, scale H, scale W): what the layers add to the bicubic image.
 
     part                                                   channels    size
@@ -50,13 +51,13 @@ class Enlarging(nn.Module):
         y = self.head(self.up(y))                     # (N, output_nc, scale H, scale W)
         return y if self.enlarge is None else self.enlarge(x) + y
 
+    @abstractmethod
     def block(self, width: int) -> nn.Module:
-        """A block of the body."""
-        raise NotImplementedError
+        """A block of the body, (N, width, H, W) -> (N, width, H, W)."""
 
+    @abstractmethod
     def doubled(self, width: int) -> list[nn.Module]:
-        """(N, width, H, W) -> (N, width, 2 H, 2 W)."""
-        raise NotImplementedError
+        """Layers (N, width, H, W) -> (N, width, 2 H, 2 W)."""
 
 
 @GENERATORS.register("srresnet", n_blocks=16)

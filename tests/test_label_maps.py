@@ -68,6 +68,9 @@ def test_an_index_is_a_channel_whatever_its_colour():
     labels[:5] = 255
     Image.fromarray(labels).save("street/trainA/0.png")
     assert dataset("--load_size", "64", "--crop_size", "64", "--no_flip")[1][0]["A"][:, :5].sum() == 0
+    Path("street/trainA/1.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"1.png: is empty \(0 bytes\)"):
+        dataset()[1][1]
 
 
 @pytest.mark.usefixtures("street")
