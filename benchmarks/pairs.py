@@ -11,12 +11,14 @@ network whose weights are drawn with seed 0.
 
 import argparse
 import json
+import math
 import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,12 @@ class Task:
     more: Callable[[Path, Path], dict[str, float]] = lambda images, root: {}
     output: str = "fake_B"
     root_of: dict[str, str] = field(default_factory=dict)  # model -> folder of its own below the data
+
+    @property
+    def crops(self) -> int:
+        """Of an image, in an epoch."""
+        found = re.findall(r"--crops (\d+)", self.options)
+        return int(found[0]) if found else 1
 
     def root(self, model: str = "") -> Path:
         """The data root of a model."""
@@ -122,14 +130,14 @@ FACADES = "--load_size 143 --crop_size 128 --ngf 32 --ndf 32"
 KIT = "--netD multiscale --lambda_feature 10 --gan_mode lsgan"
 PAIRED = {
     "pix2pix": "--model pix2pix --netG unet_128",
-    "pix2pix, recipe": "--model pix2pix --netG resnet_9blocks --ngf 16 --ndf 16 --no_dropout --netD pixel "
-                       "--load_size 128",
     "pix2pixHD": f"--model pix2pix --netG global --ngf 16 --norm instance {KIT}",
     "bicycle_gan": "--model bicycle_gan --netG latent_unet_128 --nef 32",
     "bridge": "--model bridge --ngf 16",
 }
 TASKS = {task.name: task for task in (
-    Task("labels", "facades, photograph to label map", 300, FACADES, PAIRED, make_facades, classes,
+    Task("labels", "facades, photograph to label map", 240, FACADES,
+         {**PAIRED, "pix2pix, recipe": "--model pix2pix --netG resnet_9blocks --ngf 16 --ndf 16 --no_dropout "
+                                       "--netD pixel --load_size 128"}, make_facades, classes,
          root_of={"": "colours"}),
     Task("photos", "facades, label map to photograph", 300, FACADES,
          {**PAIRED, "spade": "--model spade --label_nc 12 --ngf 8 --ndf 32",
@@ -143,7 +151,7 @@ TASKS = {task.name: task for task in (
           "pix2pix, kit": f"--model pix2pix --netG resnet_6blocks {KIT}",
           "bicycle_gan": "--model bicycle_gan --netG latent_unet_64 --nef 16",
           "bridge": "--model bridge --ngf 8"}, lambda root, strips: make_paired(root)),
-    Task("holes", "holes in digits", 300,
+    Task("holes", "holes in digits", 120,
          "--netG unet_32 --ngf 32 --ndf 32 --netD n_layers --n_layers_D 2 --input_nc 1 --output_nc 1 --load_size 32 "
          "--crop_size 32 --no_flip --batch_size 16",
          {f"completion --objective {name}": f"--model completion --objective {name}" for name in ("pix2pix", "ccgan")},
@@ -170,16 +178,17 @@ def train(task: Task, model: str, name: str, *more: object) -> str:
                FOLDER / "runs", *ONCE, *task.options.split(), *task.models[model].split(), *more)
 
 
-def measured(task: Task, model: str) -> dict[str, float]:
-    """Seconds an image, images of an epoch, and memory in GiB, from a short run."""
+def measure(task: Task, model: str, facts: dict) -> None:
+    """Seconds an image, images of an epoch, and memory in GiB, from a short run: all of them before any training."""
+    if "GiB" in facts:
+        return
     text = train(task, model, "timing", "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 160, "--seed", 1,
                  "--print_freq", 16)
     log = (FOLDER / "runs" / "timing" / "loss_log.txt").read_text()
     times = [float(value) for value in re.findall(r"time: (\d+\.\d+)", log)]
-    crops = re.findall(r"--crops (\d+)", task.options)
-    images = int(re.findall(r"(\d+) images in", text)[0]) * int(crops[0] if crops else 1)
-    return {"seconds an image": statistics.median(times[1:]), "images": images,
-            "GiB": float(re.findall(r"memory: peak (\d+\.\d+) GiB", text)[-1])}
+    images = int(re.findall(r"(\d+) images in", text)[0]) * task.crops
+    facts.update({"seconds an image": statistics.median(times[1:]), "images": images,
+                  "GiB": float(re.findall(r"memory: peak (\d+\.\d+) GiB", text)[-1])})
 
 
 def scored(task: Task, model: str, name: str) -> dict[str, float]:
@@ -200,16 +209,15 @@ def scored(task: Task, model: str, name: str) -> dict[str, float]:
     return scores | task.more(images, task.root(model))
 
 
-def bring_up(results: dict, task: Task, model: str, seed: int) -> None:
+def bring_up(seed: int, task: Task, model: str, facts: dict) -> None:
     """Train and score, unless that is done."""
-    facts = results.setdefault(f"{task.name} {model}", {"scores": {}})
-    if "GiB" not in facts:
-        facts.update(measured(task, model))
     if str(seed) in facts["scores"]:
         return
-    epochs = max(2, round(task.seconds / facts["seconds an image"] / facts["images"]))
+    total = task.seconds / facts["seconds an image"]
+    epochs = max(2, math.ceil(total / facts["images"]))
     name = re.sub(r"\W+", "_", f"{task.name} {model} {seed}")
-    train(task, model, name, "--n_epochs", epochs // 2, "--n_epochs_decay", epochs - epochs // 2, "--seed", seed)
+    train(task, model, name, "--n_epochs", epochs // 2, "--n_epochs_decay", epochs - epochs // 2, "--seed", seed,
+          "--max_dataset_size", math.ceil(total / epochs / task.crops))  # fewer images, not fewer or more seconds
     facts["scores"][str(seed)] = scored(task, model, name)
     print(f"{task.name}, {model}, seed {seed}: {facts['scores'][str(seed)]}", flush=True)
 
@@ -240,16 +248,17 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="train nothing")
     opt = parser.parse_args()
     results = json.loads(opt.results.read_text()) if opt.results.exists() else {}
-    for seed in range(1, 0 if opt.table else opt.seeds + 1):
-        for task in [TASKS[name] for name in opt.tasks]:
-            place = FOLDER / "data" / task.name
-            if not (place / "complete").exists():
-                task.make(place, opt.facades)
-                (place / "complete").touch()
-            for model in task.models:
-                if opt.models is None or model in opt.models.split(";"):
-                    bring_up(results, task, model, seed)
-                    opt.results.write_text(json.dumps(results, indent=1))
+    todo = []
+    for task in [] if opt.table else [TASKS[name] for name in opt.tasks]:
+        place = FOLDER / "data" / task.name
+        if not (place / "complete").exists():
+            task.make(place, opt.facades)
+            (place / "complete").touch()
+        todo += [(task, model) for model in task.models if opt.models is None or model in opt.models.split(";")]
+    for step in (measure, *(partial(bring_up, seed) for seed in range(1, opt.seeds + 1))):
+        for task, model in todo:
+            step(task, model, results.setdefault(f"{task.name} {model}", {"scores": {}}))
+            opt.results.write_text(json.dumps(results, indent=1))
     table(results)
 
 
