@@ -173,8 +173,7 @@ def run(*words: object) -> str:
 
 def train(task: Task, model: str, name: str, *more: object) -> str:
     """Train a run; returns what it said."""
-    below = "train" if task.name == "holes" else ""
-    return run(ROOT / "train.py", "--dataroot", task.root(model) / below, "--name", name, "--checkpoints_dir",
+    return run(ROOT / "train.py", "--dataroot", task.root(model), "--name", name, "--checkpoints_dir",
                FOLDER / "runs", *ONCE, *task.options.split(), *task.models[model].split(), *more)
 
 
@@ -193,9 +192,8 @@ def measure(task: Task, model: str, facts: dict) -> None:
 
 def scored(task: Task, model: str, name: str) -> dict[str, float]:
     """The scores of a run on the test images."""
-    below = "test" if task.name == "holes" else ""
     own = task.models[model].split()[1]
-    words = (ROOT / "test.py", "--model", own, "--dataroot", task.root(model) / below, "--name", name,
+    words = (ROOT / "test.py", "--model", own, "--dataroot", task.root(model), "--name", name,
              "--checkpoints_dir", FOLDER / "runs", "--ema", "--metrics", ",".join(METRICS))
     run(*words, "--results_dir", FOLDER / "results")
     images = FOLDER / "results" / name / "test_latest" / "images"

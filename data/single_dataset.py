@@ -14,7 +14,7 @@ from util.notices import notice
 
 
 class SingleDataset(BaseDataset):
-    """The images of --dataroot, the source of --direction; of a two-sided data root, its folder of that side."""
+    """The images of --dataroot, the source of --direction; of a data root, its folder of that side, or of the phase."""
 
     paired = has_B = False
 
@@ -38,8 +38,8 @@ class SingleDataset(BaseDataset):
 
     def _list(self, root: str) -> list[str]:
         if os.path.isdir(root):
-            below = [f"{root}/{self.opt.phase}{self.source}", f"{root}/{self.source}/{self.opt.phase}"]
-            below += [f"{root}/{self.opt.phase}"] if self.opt.labels else []
+            phase, side = self.opt.phase, self.source
+            below = [f"{root}/{phase}{side}", f"{root}/{side}/{phase}", f"{root}/{phase}"]
             return self.list_images(next(filter(os.path.isdir, below), root))  # a data root, or just a folder
         matches = sorted(path for path in glob.glob(root, recursive=True) if is_image_file(path) or is_video_file(path))
         paths = [root] if os.path.isfile(root) else matches

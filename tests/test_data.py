@@ -1,5 +1,6 @@
 """Reading, geometry, layouts, and batches as a function of (seed, epoch, index)."""
 
+import os
 import pickle
 import random
 import warnings
@@ -336,6 +337,16 @@ def test_single_takes_a_folder_a_file_or_a_pattern(tmp_path, pattern):
     (tmp_path / "checkpoints/r").mkdir(parents=True)
     opt = TestOptions().parse(["--dataroot", pattern, "--name", "r", "--num_threads", "0"])
     assert len(create_dataset(opt).dataset) == (1 if pattern == "in/a/0.png" else 2)
+
+
+@pytest.mark.parametrize("layout", ["{phase}", "{phase}A", "A/{phase}"])
+def test_of_a_data_root_single_takes_the_phase(layout, tmp_path):
+    for phase in ("train", "val", "test"):
+        write(tmp_path / "in" / layout.format(phase=phase) / f"{phase}.png", picture())
+    (tmp_path / "checkpoints/r").mkdir(parents=True)
+    tested = TestOptions().parse(["--dataroot", "in", "--name", "r", "--num_threads", "0"])
+    for opt, phase in ((train_options("--model", "completion", "--dataroot", "in"), "train"), (tested, "test")):
+        assert [os.path.basename(path) for path in create_dataset(opt).dataset.paths] == [f"{phase}.png"]
 
 
 def test_channels_follow_the_direction(tmp_path, strips):
