@@ -31,7 +31,7 @@ class AlignedDataset(BaseDataset):
             self.pairs = pair_by_stem(*([folder, *self.counterparts(folder)] for folder in folders), *lists)
         for position, domain in enumerate("AB"):
             self.detect_value_range(domain, [pair[position] for pair in self.pairs])
-        self.find_known([path for path, _ in self.pairs], [pair["AB".index(self.source)] for pair in self.pairs])
+        self.find_known([pair["AB".index(self.source)] for pair in self.pairs])
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -42,7 +42,7 @@ class AlignedDataset(BaseDataset):
         geometry = self.geometry(image_A, path_A)
         return {"A": self.to_tensor("A", image_A, geometry, path_A),
                 "B": self.to_tensor("B", image_B, geometry, path_B), "A_paths": path_A, "B_paths": path_B,
-                **self.known("A", path_A, geometry)}
+                **self.known(self.source, path_A if self.source == "A" else path_B, geometry)}
 
     def source_part(self, array: np.ndarray) -> np.ndarray:
         half = array.shape[1] // 2

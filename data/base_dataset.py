@@ -55,7 +55,8 @@ class BaseDataset(Dataset, ABC):
         self.labels: Labels | None = None
         self.masks: Masks | None = None
         self.how = Reading(opt.max_megapixels, opt.keep_profile, opt.nodata)
-        self.label_maps = {self.source: LabelMaps(opt.label_nc, self.how)} if opt.label_nc else {}
+        maps = LabelMaps(opt.label_nc, opt.input_nc > opt.label_nc, self.how)
+        self.label_maps = {self.source: maps} if opt.label_nc else {}
         self.value_ranges = {d: ValueRange.parse(getattr(opt, f"depth_{d}"), getattr(opt, f"range_{d}")) for d in "AB"}
 
     @abstractmethod
@@ -124,14 +125,14 @@ class BaseDataset(Dataset, ABC):
         if values.depth != "uint8":
             tell(f"domain {domain} is {values.depth}: {values.limits} becomes -1..1 (--range_{domain} changes that)")
 
-    def find_known(self, paths: list[str], sources: list[str] | None = None) -> None:
-        """Find masks, labels and instances; `sources` are the images of the source domain, if they are others."""
-        opt = self.opt
+    def find_known(self, paths: list[str]) -> None:
+        """Find masks, labels and instances of the images at `paths`, and check --more_data; raises UsageError."""
+        opt, roots = self.opt, [self.root, *self.opt.more_data]
         check_more_data(self.root, opt.more_data, self.roots)
-        for maps in self.label_maps.values() if opt.instances else ():
-            maps.find_instances(opt.instances, [self.root, *opt.more_data], sources or paths)
+        for maps in self.label_maps.values():
+            maps.find_instances(opt.instances, roots, paths)
         if opt.masks:
-            self.masks = Masks(opt.masks, [self.root, *opt.more_data], paths)
+            self.masks = Masks(opt.masks, roots, paths, every=hasattr(opt, "mask"))  # which draws holes
         if opt.labels:
             self.labels = find_labels(opt, paths, self.roots)
 

@@ -36,6 +36,7 @@ class ColorizationDataset(BaseDataset):
         self.channels["A"] = 3  # in the files
         below = (Path(opt.dataroot) / opt.phase).is_dir() or opt.isTrain
         self.paths = self.list_images(self.find_folders((opt.phase,))[0] if below else opt.dataroot)
+        self.find_known(self.paths)
         self.given = isinstance(opt.points, str)
         self.points = Masks(opt.points, [opt.dataroot], self.paths, "--points").files if self.given else {}
 
@@ -50,12 +51,15 @@ class ColorizationDataset(BaseDataset):
         geometry = self.geometry(image, path)
         lightness, chroma = in_lab(geometry(image))
         hints = {"A_hints": self.hints(path, geometry)} if self.given else {}
-        return {"A": lightness, "B": chroma, "A_paths": path, "B_paths": path, **hints}
+        return {"A": lightness, "B": chroma, "A_paths": path, "B_paths": path, **hints,
+                **self.known("A", path, geometry)}
 
     def hints(self, path: str, geometry: Geometry) -> torch.Tensor:
         """(3, H, W): the chroma of the points of an image, 0 elsewhere, and 1 where they are; raises ImageError."""
         file = self.points.get(path)
         picture = np.zeros((1, 1, 4), np.uint8) if file is None else read_pixels(file, 4, self.how).array
+        if picture[:, :, 3].min() > 127:
+            raise ImageError(str(file), "is opaque; hints are transparent except for their points")
         picture = geometry(picture, Image.Resampling.NEAREST)
         there = torch.from_numpy(picture[:, :, 3] > 127)[None].float()
         return torch.cat((in_lab(picture[:, :, :3])[1] * there, there))

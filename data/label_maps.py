@@ -1,7 +1,6 @@
 """Label maps as a network sees them: a channel for each class, and one for the edges between instances."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,16 +17,17 @@ UNLABELLED = 255
 class LabelMaps:
     """Images of indices from 0 to `classes` - 1, or 255 where there is no label."""
 
-    def __init__(self, classes: int, how: Reading):
-        self.classes, self.how = classes, how
+    def __init__(self, classes: int, edges: bool, how: Reading):
+        """`edges`: whether the network sees those of instances."""
+        self.classes, self.edges, self.how = classes, edges, how
         self.instances: dict[str, str] = {}  # label map -> image of the numbers of its instances
 
-    def find_instances(self, folder: str, roots: Sequence[str], paths: Sequence[str]) -> None:
+    def find_instances(self, folder: str | None, roots: Sequence[str], paths: Sequence[str]) -> None:
         """Look for the instances of label maps in a folder laid out like the data root; raises UsageError."""
-        self.instances = Masks(folder, roots, paths, "--instances").files
-        if lacking := [path for path in paths if path not in self.instances]:
-            raise UsageError(f"--instances {folder} has no image for {len(lacking)} of {len(paths)} label maps, such "
-                             f"as {Path(lacking[0]).name}")
+        if self.edges and not folder:
+            raise UsageError("the run was trained with --instances, which a test needs too")
+        if folder:
+            self.instances = Masks(folder, roots, paths, "--instances", every=True).files
 
     def to_tensor(self, indices: np.ndarray, geometry: Geometry, path: str) -> torch.Tensor:
         """(H, W, 1) -> (classes, H', W') of 0 and 1, and with instances their edges; raises ImageError."""

@@ -12,7 +12,9 @@ from util.notices import notice
 class Masks:
     """The mask of an image has its path below the data root, with any extension; without one, all is translated."""
 
-    def __init__(self, folder: str, roots: Sequence[str], paths: Sequence[str], option: str = "--masks"):
+    def __init__(self, folder: str, roots: Sequence[str], paths: Sequence[str], option: str = "--masks",
+                 every: bool = False):
+        """Raises UsageError if no image has one, or not `every` image that should."""
         try:
             masks = {stem_of(Path(path).relative_to(folder)): path for path in list_images(folder)}
         except UsageError as error:
@@ -27,5 +29,10 @@ class Masks:
         if not self.files:
             raise UsageError(f"{option} {folder}: none of the {len(paths)} images has one; that of {paths[0]} would "
                              f"be {Path(folder) / stems[paths[0]]}.png")
-        if option == "--masks" and (without := len(paths) - len(self.files)):
-            notice("masks", f"{without} of {len(paths)} images have no mask in {folder}: they are translated whole")
+        without = [path for path in paths if path not in self.files]
+        if without and every:
+            raise UsageError(f"{option} {folder} has no image for {len(without)} of {len(paths)} images, such as "
+                             f"{without[0]}")
+        if without and option == "--masks":
+            notice("masks", f"{len(without)} of {len(paths)} images have no mask in {folder}: they are translated "
+                            f"whole")

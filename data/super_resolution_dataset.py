@@ -41,11 +41,9 @@ class SuperResolutionDataset(BaseDataset):
         self.pairs = [(path, path) for path in lists[0]] if self.made else pair_by_stem(
             *([folder, *self.counterparts(folder)] for folder in folders), *lists)
         self.detect_value_range("B", [path for _, path in self.pairs])
-        if self.made:
-            opt.depth_A, opt.range_A = opt.depth_B, opt.range_B
-            self.value_ranges["A"] = ValueRange.parse(opt.depth_A, opt.range_A)
-        else:
-            self.detect_value_range("A", [path for path, _ in self.pairs])
+        opt.depth_A, opt.range_A = opt.depth_B, opt.range_B
+        self.value_ranges["A"] = ValueRange.parse(opt.depth_A, opt.range_A)
+        self.find_known([path for path, _ in self.pairs])
 
     def check(self) -> None:
         """Raise UsageError for options that contradict each other."""
@@ -53,6 +51,8 @@ class SuperResolutionDataset(BaseDataset):
         if not self.scale:
             raise UsageError(f"--dataset_mode super_resolution is for --model super_resolution; --model {opt.model} "
                              f"has no --scale")
+        if opt.label_nc:
+            raise UsageError("--label_nc is for models that translate label maps, and super_resolution enlarges images")
         if opt.direction != "AtoB":
             raise UsageError("super-resolution goes from A, small, to B, large: --direction AtoB")
         if opt.jpeg > 95:
@@ -72,7 +72,7 @@ class SuperResolutionDataset(BaseDataset):
         as_read = Geometry(image_A.shape[1::-1], None, False)
         return {"A": self.to_tensor("A", image_A, as_read, path_A), "A_paths": path_A,
                 "B": self.to_tensor("B", image_B, Geometry(image_B.shape[1::-1], None, False), path_B),
-                "B_paths": path_B}
+                "B_paths": path_B, **self.known("A", path_A, small)}
 
     def read_pair(self, path_A: str, path_B: str) -> list[np.ndarray]:
         """The photograph (H, W, C) as --preprocess resizes it, or both of a pair; raises ImageError."""

@@ -27,6 +27,9 @@ def load(
     tile: int | Literal["auto"] | None = "auto",   # side of the tiles that large images are divided into; None: whole
     batch_size: int = 8,                           # images of one size translated at once
     asked: str | None = None,                      # of a run with labels: the attribute to translate into
+    masks: str | None = None,                      # of a run that fills holes: the folder of images, white in the holes
+    instances: str | None = None,                  # of a run trained with --instances: their folder
+    seed: int | None = None,                       # of a run with several outputs for one image: which one
 ) -> "Translator":
     """Load a trained run; what comes back is called with images. Raises ValueError for a run that can't be loaded."""
     from image_translation.house import enter
@@ -36,7 +39,8 @@ def load(
 
     with as_value_error():
         return Translator(run, direction=direction, epoch=epoch, ema=ema, eval=eval, amp=amp, device=device,
-                          size=size, tile=tile, batch_size=batch_size, asked=asked)
+                          size=size, tile=tile, batch_size=batch_size, asked=asked, masks=masks,
+                          instances=instances, seed=seed)
 
 
 def train(argv: Sequence[str]) -> Any:

@@ -139,6 +139,10 @@ class Exported(nn.Module):
         if takes != translator.opt.input_nc:
             raise UsageError(f"a run of --model {translator.opt.model} can't be exported: its network takes more than "
                              f"an image")
+        own_colours = translator.through_dataset and translator.channels != translator.opt.output_nc
+        if images and (translator.dataset.label_maps or own_colours):
+            seen = "label maps" if translator.dataset.label_maps else "their lightness"
+            raise UsageError(f"--images is for runs whose networks see images, and this one sees {seen}")
         self.net, self.images = net, images
         self.channels: int = getattr(net, "channels", translator.opt.input_nc)  # more, if it sees more than an image
         source = translator.dataset.source
@@ -192,9 +196,10 @@ def metadata(translator: Translator, opt: Namespace) -> dict[str, str]:
     except PackageNotFoundError:
         number = ""
     values = "uint8 (N, H, W, C), 0..255" if opt.images else "(N, C, H, W), -1..1"
+    given = "(N, C, H, W), 0 and 1" if run.label_nc else values
     source, target = translator.model.domains()
     enters, leaves = values_of(run, source), values_of(run, target)
-    facts = {"input": values, "output": values, "input_nc": run.input_nc, "output_nc": run.output_nc,
+    facts = {"input": given, "output": values, "input_nc": run.input_nc, "output_nc": run.output_nc,
              "direction": run.direction, "run": run.name, "epoch": run.epoch, "netG": run.netG,
              "depth_in": enters.depth, "range_in": enters.limits, "depth_out": leaves.depth, "range_out": leaves.limits,
              "licence": opt.licence, "written_by": f"image-translation {number}".strip()}

@@ -97,6 +97,8 @@ class Images(BaseDataset):
         self._warn_of_scale(array, name or SOME)
         array = self.resized(source, array)
         geometry = self.geometry(array, name)
+        for maps in self.label_maps.values():
+            maps.find_instances(self.opt.instances, [os.path.dirname(name)], [name])
         tensor = (EIGHT_BIT.to_tensor(geometry(array) * 255) if unit
                   else self.to_tensor(source, array, geometry, name or SOME))
         dtype = getattr(image, "dtype", None)
@@ -141,6 +143,9 @@ class Images(BaseDataset):
 
     def _by_dataset(self, image: Any, name: str) -> Item:
         """The sample that the run's own dataset makes of this image, alone in a folder."""
+        if hasattr(self.opt, "mask") and not self.opt.masks:
+            raise UsageError(f"run {self.opt.name} fills holes; masks (--masks) names a folder of images that are "
+                             f"white there")
         kind = "array" if isinstance(image, np.ndarray) else "picture"
         with TemporaryDirectory() as folder:
             if isinstance(image, (str, Path)):

@@ -15,7 +15,7 @@ from util.run_files import AVERAGE
 
 # Options that commands pass on to the parser of test.py, which checks them.
 VALUES = ("checkpoints_dir", "plugin_dir", "amp", "compile", "seed", "nodata", "max_megapixels", "depth_A", "range_A",
-          "depth_B", "range_B", "asked")
+          "depth_B", "range_B", "asked", "masks", "instances")
 RUN = "name of a run in ./checkpoints, its folder, an exported folder, one .pth file, or hub:user/name"
 FLAGS = ("eval", "plain", "keep_profile")
 
@@ -74,7 +74,7 @@ def find_run(run: str, checkpoints_dir: str = "./checkpoints") -> tuple[list[str
         iteration, epoch, suffix, average = named.groups()
         return ["--checkpoints_dir", str(folder.parent), "--name", folder.name,
                 *(["--load_iter", iteration] if iteration else ["--epoch", epoch]),
-                *(["--model_suffix", suffix] if suffix else []), *(["--ema"] if average else [])], None
+                *(["--model_suffix", suffix] if suffix else []), "--ema" if average else "--ema=false"], None
     arguments = describe(checkpoint.clean_state_dict(checkpoint.load(path), path))
     if "netG" not in arguments:
         raise UsageError(f"{path} holds no generator of a family known here; give the folder of its run")

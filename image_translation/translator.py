@@ -69,6 +69,9 @@ class Translator:
         resized = size == "kept" and any(word in recorded.get("preprocess", "") for word in ("resize", "scale"))
         own = find_model_using_name(self.opt.model)
         self.through_dataset = self.opt.model != "test" and not vars(own).get("needs")  # which makes what enters
+        if self.opt.masks and not hasattr(self.opt, "mask"):
+            raise UsageError(f"masks are for runs that fill holes, and {run} does not; test.py --masks translates "
+                             f"inside masks")
         self.dataset = Images(self.opt, self.through_dataset, width_height(self.opt.load_size) if resized else None)
         if self.opt.device.type == "cpu":
             keep_freed_memory()

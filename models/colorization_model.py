@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.pix2pix_model import Pix2PixModel
-from networks.colour_classes import CLASSES, class_loss, decoded
+from networks.colour_classes import CLASSES, Colouring, class_loss, decoded
 from networks.holes import points
 from util.errors import UsageError
 from util.types import natural, not_negative
@@ -63,6 +63,9 @@ class ColorizationModel(Pix2PixModel):
             given = torch.cat((self.real_A, self.hints), 1)
         self.output = self.netG(given)
         self.fake_B = decoded(self.output) if self.opt.chroma == "classes" else self.output
+
+    def exported(self, net: nn.Module) -> nn.Module:
+        return Colouring(net, 4 if self.opt.hints else 1, self.opt.chroma == "classes")
 
     def distance(self, target: Tensor) -> dict[str, Tensor]:
         if self.opt.chroma == "classes":

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 SIDE = 12                  # centres along a and along b, from -1 to 1: 20 apart in the Lab space
 CLASSES = SIDE ** 2
@@ -10,9 +10,9 @@ STEEPNESS = 10.0           # logits of a generator whose output is in [-1, 1]
 TEMPERATURE = 0.38         # of the mean that a colour is: between the likeliest class and the plain mean
 
 
-def centres(like: Tensor) -> Tensor:
+def centres(like: Tensor, side: int = SIDE) -> Tensor:
     """(SIDE,) from -1 to 1."""
-    return torch.linspace(-1, 1, SIDE, device=like.device, dtype=like.dtype)
+    return torch.linspace(-1, 1, side, device=like.device, dtype=like.dtype)
 
 
 def encoded(ab: Tensor) -> Tensor:
@@ -22,13 +22,25 @@ def encoded(ab: Tensor) -> Tensor:
     return (a[:, :, None] * b[:, None]).flatten(1, 2)
 
 
-def decoded(output: Tensor) -> Tensor:
+def decoded(output: Tensor, side: int = SIDE, steepness: float = STEEPNESS / TEMPERATURE) -> Tensor:
     """A generator's output (N, CLASSES, H, W) in [-1, 1] -> the colour (N, 2, H, W) that it stands for (equation 5)."""
-    shares = (STEEPNESS / TEMPERATURE * output.float()).softmax(1).unflatten(1, (SIDE, SIDE))
-    places = centres(shares)[:, None, None]
+    shares = (steepness * output.float()).softmax(1).unflatten(1, (side, side))
+    places = centres(shares, side)[:, None, None]
     return torch.stack(((shares.sum(2) * places).sum(1), (shares.sum(1) * places).sum(1)), 1)
 
 
 def class_loss(output: Tensor, ab: Tensor) -> Tensor:
     """The cross-entropy between a generator's output (N, CLASSES, H, W) and the true colours (N, 2, H, W)."""
     return F.cross_entropy(STEEPNESS * output.float(), encoded(ab.float()))
+
+
+class Colouring(nn.Module):
+    """Lightness (N, 1, H, W), or also hints, (N, 4, H, W): their chroma and where they are -> ab (N, 2, H, W)."""
+
+    def __init__(self, net: nn.Module, channels: int, classes: bool):
+        super().__init__()
+        self.net, self.channels, self.classes = net, channels, classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(x)
+        return decoded(y) if self.classes else y

@@ -30,7 +30,7 @@ def entering(image: Tensor, hole: Tensor, coarse: bool) -> Tensor:
     """
     given = [image * (1 - hole), hole]
     if coarse:
-        small = F.interpolate(image, scale_factor=0.25, mode="area", recompute_scale_factor=True)
+        small = F.interpolate(image, ((image.shape[2] + 3) // 4, (image.shape[3] + 3) // 4), mode="area")
         given.append(F.interpolate(small, image.shape[2:], mode="bilinear"))
     return torch.cat(given, 1)                        # (N, C + 1, H, W) or (N, 2 C + 1, H, W)
 

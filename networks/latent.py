@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.define import GENERATORS
-from networks.layers import AnySize, needs_bias
+from networks.layers import AnySize, check_size, needs_bias
 
 
 @GENERATORS.register_family(r"latent_unet_(32|64|128|256|512|1024)", lambda side: {"num_downs": side.bit_length() - 1})
@@ -32,7 +32,8 @@ class LatentUnetGenerator(AnySize):
         norm_layer: Callable = nn.InstanceNorm2d,
         use_dropout: bool = False,                    # at the levels with 8 ngf channels inside and outside
         num_downs: int = 8,
-        latent: int = 8,
+        *,
+        latent: int,
     ):
         super().__init__(2 ** num_downs)
         self.min_size, self.latent = 2 ** num_downs, latent
@@ -91,6 +92,7 @@ class CodeEncoder(nn.Module):
         self.mean, self.log_variance = nn.Linear(widths[-1], latent), nn.Linear(widths[-1], latent)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        check_size(self, *x.shape[:1:-1])
         x = F.leaky_relu(self.blocks(self.stem(x)), 0.2).mean((2, 3))  # (N, 4 ngf)
         return self.mean(x), self.log_variance(x)
 

@@ -144,10 +144,9 @@ class BaseOptions(ABC):
                              f"them")
         if self.is_train and "input_nc" not in opt.typed:
             opt.input_nc = planes
-        if opt.input_nc != planes:
-            hint = "leave it out" if self.is_train else (
-                "the run was trained with --instances, which a test needs too" if opt.input_nc > planes else
-                "the run was trained without --instances")
+        later = not self.is_train and not opt.instances and opt.input_nc == planes + 1  # the dataset asks for instances
+        if opt.input_nc != planes and not later:
+            hint = "leave it out" if self.is_train else "the run was trained without --instances"
             raise UsageError(f"--label_nc {opt.label_nc}{' and --instances' * bool(opt.instances)} make {planes} input "
                              f"channels, not --input_nc {opt.input_nc}: {hint}")
 

@@ -11,7 +11,7 @@ import data
 import models
 from networks import GENERATORS
 from options.parser import Parser
-from options.record import read_record, run_name
+from options.record import otherwise, read_record, run_name
 from util.errors import UsageError, one_line
 from util.notices import notice
 from util.plugins import plugin_names, use_plugin_dir
@@ -35,6 +35,7 @@ class Passes:
         self.values: dict[str, Any] = {}   # of the record
         self.record: dict[str, dict] = {}
         self.model = ""
+        self.added: set[str] = set()       # options of the model and the dataset
 
     def so_far(self) -> argparse.Namespace:
         """The options as known now."""
@@ -98,8 +99,8 @@ class Passes:
             self.record = read_record(first.checkpoints_dir, run_name(self.so_far()))
             self.refuse_foreign_code(first)
         if not {"-h", "--help"} & set(self.argv):
-            added = {action.dest for action in self.parser._actions} - base
-            self.values.update(self.options.from_record(self.so_far(), self.record, added))
+            self.added = {action.dest for action in self.parser._actions} - base
+            self.values.update(self.options.from_record(self.so_far(), self.record, self.added))
 
     def final(self) -> tuple[argparse.Namespace, dict[str, dict]]:
         """Parse strictly; returns the options and the run's record."""
@@ -114,6 +115,8 @@ class Passes:
         opt = self.parser.parse_args()
         opt.typed = self.parser.typed
         opt.name, opt.model = run_name(opt), self.model
+        loads = not self.options.is_train or opt.continue_train
+        opt.otherwise = otherwise(opt, self.record, self.added) if loads else []
         return opt, self.record
 
 

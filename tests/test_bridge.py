@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import run_train
+from conftest import run_test, run_train
 
+from image_translation import load
 from networks import define_G
 from networks.adm import Attention, TimeEmbedding
 from networks.bridge import LENGTH, Bridge
@@ -113,6 +114,19 @@ def test_the_network_takes_any_size_and_looks_at_the_time():
     later[:, -1] = 0.9
     assert net(x).shape == (1, 3, 37, 50)
     assert (net(x) - net(later)).abs().mean() > 1e-4
+
+
+def test_the_average_is_used_if_there_is_one(strips, capsys):
+    argv = ("--model", "bridge", "--dataroot", strips, "--netG", "adm_small", "--ngf", "4", "--steps", "2")
+    run_train(*argv, "--ema", "0", "--name", "without")
+    run_train(*argv, "--name", "with")
+    for name, file in (("without", "latest_net_G.pth"), ("with", "latest_net_G_ema.pth")):
+        assert run_test("--dataroot", f"{strips}/test", "--name", name) == 0
+        assert f"loaded checkpoints/{name}/{file}" in capsys.readouterr().out.replace("./", "")
+    with pytest.raises(UsageError, match="the run was trained without --ema; leave --ema out"):
+        run_test("--dataroot", f"{strips}/test", "--name", "without", "--ema")
+    named = load("checkpoints/with/latest_net_G.pth", device="cpu").model.netG.state_dict()
+    assert all(torch.equal(value, named[key]) for key, value in torch.load("checkpoints/with/latest_net_G.pth").items())
 
 
 def test_channels_and_steps_that_do_not_fit_are_refused(strips):

@@ -8,6 +8,7 @@ import torch
 from conftest import picture, run_test, run_train, write
 from PIL import Image
 
+from image_translation import load
 from networks.holes import HOLES, hole
 from util.errors import UsageError
 
@@ -76,6 +77,8 @@ def test_only_the_hole_is_completed_and_it_is_always_the_same(objective):
         missing = (pixels(f"{i}_hidden_A.png") != pixels(f"{i}_real_A.png")).any(2)
         assert 0.2 < changed.mean() <= 0.25
         assert not (changed & ~missing).any() or (changed & ~missing).mean() < 0.01  # mid-grey looks like a hole
+    write("tiny/0.png", picture(64, 3))
+    assert run_test("--dataroot", "tiny", "--preprocess", "none", "--results_dir", "tiny") == 0
     run_test("--dataroot", "photos", "--preprocess", "none", "--batch_size", 3)
     assert all(np.abs(first[i] - pixels(f"{i}_fake_A.png")).max() <= 1 for i in range(3))
 
@@ -92,6 +95,13 @@ def test_a_hole_may_come_from_a_file():
     changed = (pixels("0_fake_A.png") != pixels("0_real_A.png")).any(2)
     assert changed[8:24, 32:40].mean() > 0.9
     assert changed.sum() <= 16 * 8
+    found = load("experiment_name", device="cpu", amp="off", masks="holes")("photos/0.png")
+    assert np.array_equal(np.asarray(found).astype(int), pixels("0_fake_A.png"))
+    with pytest.raises(ValueError, match="experiment_name fills holes; masks"):
+        load("experiment_name", device="cpu", amp="off")("photos/0.png")
+    write("photos/new.png", picture())
+    with pytest.raises(UsageError, match=r"--masks holes has no image for 1 of 3 images, such as photos/new.png"):
+        run_test(*argv)
 
 
 def test_a_completed_image_has_the_channels_of_its_input():

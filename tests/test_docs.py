@@ -10,7 +10,11 @@ import torch
 from conftest import ROOT, cli, picture, run_test, run_train, train_options, write
 
 from data import create_dataset
+from data.transforms import trained_size
+from models import create_model
+from models.engine.state import networks
 from networks.architecture import describe
+from networks.layers import check_size
 from options.test_options import TestOptions
 from options.train_options import TrainOptions
 from util.errors import UsageError
@@ -65,20 +69,35 @@ def test_links_lead_somewhere(page):
         assert link.startswith("http") or (page.parent / link).exists(), link
 
 
+def fits(opt):
+    """Raises UsageError if the networks are made for other images, or for other options."""
+    opt.reconstruction = ["l1"]                        # others may download weights
+    if opt.model == "stargan":
+        opt.attributes, opt.exclusive = ["blue", "red"], True  # which the dataset finds
+    with torch.device("meta"):
+        model = create_model(opt)
+    for net in networks(model).values():
+        if size := trained_size(opt):
+            check_size(net, *size)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_parse(page, tmp_path):
-    """Every `python train.py` and `python test.py` line is accepted by the parser."""
+    """Every `python train.py` and `python test.py` line is accepted by the parser, and its networks by the size."""
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     Path("my_plugins").mkdir()
     Path("my_plugins/sharp_model.py").write_text(code("model_plugin.md")[0])
     for script, arguments in re.findall(r"python (train|test)\.py ([^`\n#&]*)", page.read_text()):
-        argv = shlex.split(arguments.replace("--dataroot demo", "--dataroot somewhere").replace("$again", ""))
+        argv = [*shlex.split(arguments.replace("$again", "")), "--dataroot", "somewhere"]
         if "--help" in argv:
             continue
         try:
-            (TrainOptions() if script == "train" else TestOptions()).parse(argv)
+            opt = (TrainOptions() if script == "train" else TestOptions()).parse(argv)
+            if script == "train" and not opt.continue_train:
+                fits(opt)
         except UsageError as error:
-            assert "no recorded run" in str(error), (arguments, error)
+            unknown = "no recorded run", "--instances needs them"  # which are recorded with a run
+            assert any(word in str(error) for word in unknown), (arguments, error)
 
 
 @pytest.mark.slow

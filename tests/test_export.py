@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, generator, picture, run_train
+from conftest import ROOT, generator, picture, run_train, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -177,6 +177,17 @@ def test_the_file_of_a_completion_takes_the_hole_as_a_channel(domains):
     changed = (completed - x[:, :3]).abs().amax(1)[0] > 1e-6
     assert changed[10:30, 5:20].all()
     assert changed.sum() == 20 * 15
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_the_file_of_a_colorization_takes_hints_as_channels_and_gives_colours(tmp_path, kind):
+    pytest.importorskip("onnxruntime")
+    write(tmp_path / "photos/train/0.png", picture())
+    run_train("--model", "colorization", "--dataroot", "photos", "--val_freq", "0", "--no_dropout", "--hints", "3",
+              "--chroma", "classes")
+    assert exported("--format", kind)(torch.zeros(1, 4, 64, 48)).shape == (1, 2, 64, 48)
+    with pytest.raises(UsageError, match="whose networks see images, and this one sees their lightness"):
+        main([RUN, "--format", kind, "--images", "--overwrite"])
 
 
 @pytest.mark.slow

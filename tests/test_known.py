@@ -175,6 +175,16 @@ def test_only_what_is_inside_the_mask_is_translated(model, root, masked):
         assert not np.array_equal(real, fake)
 
 
+def test_in_the_other_direction_masks_are_those_of_the_other_images(masked):
+    root = Path("pairs")
+    for path in Path("domains").rglob("1.png"):
+        (root / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (root / path.parent.name / path.name).write_bytes(path.read_bytes())
+    argv = ("--model", "pix2pix", "--dataroot", "pairs", "--direction", "BtoA", "--masks", "masks/domains")
+    trained = run_train(*argv, "--val_freq", "0", "--preprocess", "none")
+    assert torch.equal(trained.fake_B * (1 - trained.mask_A), trained.real_A * (1 - trained.mask_A))
+
+
 def test_a_loss_is_the_mean_over_the_mask():
     from networks.masking import inside, within
 

@@ -103,7 +103,14 @@ def test_a_run_with_a_code_translates_single_images(strips, direction):
     assert (np.abs(np.asarray(translate("single/a.png")).astype(int) - pixels("a_fake_B.png")) <= 1).all()
 
 
-def test_a_generator_that_takes_no_code_is_refused(strips):
+def test_a_generator_that_takes_no_code_is_refused(strips, tmp_path):
+    with pytest.raises(UsageError, match="--netG latent_unet_64 needs latent, which this model does not give"):
+        run_train("--model", "pix2pix", "--dataroot", strips, "--netG", "latent_unet_64")
+    for domain in "AB":
+        write(f"small/train{domain}/0.png", picture(20, 20))
+    with pytest.raises(UsageError, match="CodeEncoder needs images of at least 32x32, not 20x20"):
+        run_train("--model", "bicycle_gan", "--dataroot", "small", "--netG", "latent_unet_32", "--nef", 2,
+                  "--preprocess", "none", "--netD", "basic", "--n_layers_D", 1)
     with pytest.raises(UsageError, match="resnet_6blocks takes no latent"):
         run_train("--model", "bicycle_gan", "--dataroot", strips, "--netG", "resnet_6blocks")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import picture, run_test, run_train, train_options, write
+from conftest import picture, run_on, run_test, run_train, train_options, write
 from PIL import Image
 from test_tiles import both, relative
 
@@ -141,9 +141,19 @@ def test_from_python_in_tiles_and_as_a_file(capsys):
 
 
 @pytest.mark.usefixtures("photos")
+def test_another_scale_or_loss_than_trained_with_is_named():
+    run_train(*RUN, "--scale", "2")
+    for more in (("--scale", "4"), ("--lambda_GAN", "0.1")):
+        with pytest.raises(UsageError, match=f"; the run was trained with {more[0]} .* \\(here: {more[1]}\\)$"):
+            run_on("--n_epochs", "2", *more)
+
+
+@pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize(("more", "message"), [
     (("--crop_size", "30"), "--crop_size 30 is no multiple of --scale 4"),
     (("--crop_size", "200"), "is smaller than --crop_size 200"),
+    (("--more_data", "nowhere"), "nowhere"),
+    (("--label_nc", "3"), "super_resolution enlarges images"),
     (("--direction", "BtoA"), "super-resolution goes from A, small, to B, large"),
     (("--jpeg", "100"), "--jpeg 100 is no quality from 1 to 95"),
     (("--output_nc", "1"), "--input_nc 3 and --output_nc 1 must be equal"),

@@ -1,5 +1,8 @@
 """Whether a saved state fits a model."""
 
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,17 @@ def matching(net: nn.Module, state: Any, path: str | Path) -> dict[str, Tensor]:
             f"other tensors in {len(others)} of {len(wanted)} places, such as {others[0]}")
         raise UsageError(f"{path} does not fit the network: {hint}")
     return state
+
+
+@contextmanager
+def told_apart(opt: Namespace) -> Iterator[None]:
+    """Inside the block, a UsageError also says which options differ from those of the training."""
+    try:
+        yield
+    except UsageError as error:
+        if differing := getattr(opt, "otherwise", ()):
+            raise UsageError(f"{error}; the run was trained with {', '.join(differing)}") from error
+        raise
 
 
 def check_state(model: nn.Module, state: dict[str, Any], path: Path) -> None:

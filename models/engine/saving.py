@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.engine.ema import is_averaged
-from models.engine.fit import check_state, matching
+from models.engine.fit import check_state, matching, told_apart
 from models.engine.schedule import restore_scheduler
 from models.engine.state import networks, optimizers, pools
 from networks.architecture import differences
@@ -66,15 +66,19 @@ def write_networks(model: nn.Module, tag: str | int) -> None:
 def read_networks(model: nn.Module, tag: str | int) -> None:
     """Read `<tag>_net_<name>.pth` for each network, or in a test with --ema the average."""
     averages = not model.isTrain and model.opt.ema
+    asked = averages and "ema" in model.opt.typed  # else it is a default of the model
     wanted = networks(model)
     if not model.isTrain and model.model_names:  # a plugin that lists them needs no others to translate
         wanted = {name: net for name, net in wanted.items() if name in model.model_names}
     for name, net in wanted.items():
-        path = network_file(model.save_dir, tag, name + AVERAGE if averages and is_averaged(name) else name)
-        load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
-        if averages and is_averaged(name) and not path.exists() and network_file(model.save_dir, tag, name).exists():
-            raise UsageError(f"{path} does not exist: the run was trained without --ema; leave --ema out")
-        other = not averages and not model.isTrain and network_file(model.save_dir, tag, name + AVERAGE).exists()
+        path, average = (network_file(model.save_dir, tag, name + suffix) for suffix in ("", AVERAGE))
+        if averages and is_averaged(name):
+            if asked and path.exists() and not average.exists():
+                raise UsageError(f"{average} does not exist: the run was trained without --ema; leave --ema out")
+            path = average if asked or average.exists() else path
+        with told_apart(model.opt):
+            load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
+        other = path != average and not model.isTrain and average.exists()
         tell(f"loaded {path}{'; --ema loads its average' if other else ''}")
 
 
@@ -126,8 +130,8 @@ def copy_matching(net: nn.Module, path: Path) -> str:
     missing = [key for key in wanted if key not in fitting]
     share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in wanted.values())
     if share < LITTLE:
-        notice(f"little {path}", f"only {share:.1%} of the network fits {path}; was it trained with the same --netG "
-                                 f"and --ngf?")
+        notice(f"little {path}", f"only {share:.1%} of the network fits {path}; --netG and --ngf should be those "
+                                 f"that it was trained with (for --netG local, half the --ngf of global)")
     return (f"{share:.1%} ({len(fitting)} of {len(wanted)} tensors) from {path}"
             + (f", trained with {', '.join(reasons)}" if reasons else "")
             + (f"; not loaded: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""))
@@ -170,7 +174,8 @@ def resume(model: nn.Module) -> None:
             go_back(model, path)
         tell(f"only the networks are restored ({reason}): optimizers start afresh, at epoch {opt.epoch_count}")
         return
-    state = restore_state(model)
+    with told_apart(model.opt):
+        state = restore_state(model)
     if len(state["processes"]) == world_size():
         restore_random_states(state["processes"][rank()]["random"])
     else:
@@ -228,8 +233,9 @@ def restore_state(model: nn.Module) -> dict[str, Any]:
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         if ran_out(error):
             raise
-        raise UsageError(f"{path} does not fit this model ({one_line(error)}); was the run trained with another "
-                         f"--model or version? If so, {alone}") from error
+        hint = "" if getattr(model.opt, "otherwise", ()) else (
+            f"; was the run trained with another --model or version? If so, {alone}")
+        raise UsageError(f"{path} does not fit this model ({one_line(error)}){hint}") from error
 
 
 def _restore_average(model: nn.Module, state: dict[str, Any], path: Path) -> None:
