@@ -1,10 +1,11 @@
 """What a user can get wrong: one line, exit code 2, no traceback, nothing half-written."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, cli, picture, run_train, train_options, write
+from conftest import TINY, cli, picture, run_test, run_train, train_options, write
 
 from data import create_dataset
 from util import checkpoint
@@ -153,10 +154,9 @@ def test_checkpoints(strips, content, message):
     if content is not None:
         whole = path.with_name("latest_net_G.pth").read_bytes()
         path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    done = cli("test.py", "--name", "experiment_name", "--dataroot", f"{strips}/test", "--epoch", "7")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    with pytest.raises(UsageError, match=re.escape(message)) as raised:
+        run_test("--name", "experiment_name", "--dataroot", f"{strips}/test", "--epoch", "7")
+    assert len(str(raised.value).splitlines()) == 1
     assert not Path("results").exists()
 
 

@@ -112,7 +112,7 @@ def fill(cache, first):
         cache.put(key, [np.full((4, 4, 1), key % 251, np.uint8)])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_share_it(method):
     cache = PixelCache(200, 10**6, None)
     start = multiprocessing.get_context(method)

@@ -133,7 +133,8 @@ else:
 """
 
 
-@pytest.mark.parametrize("how", ["joined", pytest.param("alone", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["joined", "alone"])
 def test_under_torchrun_a_loop_of_ones_own_averages_or_is_refused(how):
     Path("loop.py").write_text(LOOP)
     argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "loop.py", how]

@@ -22,6 +22,7 @@ from networks.unet import UnetGenerator
 from util.errors import UsageError
 
 RUN = "experiment_name"
+QUICK = [kind if kind == "torchscript" else pytest.param(kind, marks=pytest.mark.slow) for kind in FORMATS]
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def exported(*argv):
     return FORMATS[kind][2](Path(f"{RUN}{FORMATS[kind][0]}").read_bytes())
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", QUICK)
 def test_equals_the_run_at_every_size(run, kind):
     pytest.importorskip("onnxruntime")
     file, translate = exported("--format", kind), load(RUN, device="cpu")
@@ -59,7 +60,7 @@ def test_equals_the_run_at_every_size(run, kind):
     compare()
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", QUICK)
 def test_images_in_images_out(run, kind, capsys):
     pytest.importorskip("onnxruntime")
     file, translate = exported("--format", kind, "--images"), load(RUN, device="cpu")

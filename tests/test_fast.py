@@ -340,6 +340,7 @@ def test_recomputing_gives_the_same_gradients_statistics_and_dropout(name):
         torch.testing.assert_close(one, two)
 
 
+@pytest.mark.slow
 def test_compiled_gives_the_same_gradients():
     """In float64, to 1e-12: one compilation for the blocks, in tens of seconds, and the same keys."""
     torch._dynamo.reset()
@@ -475,7 +476,7 @@ def test_instance_norm_of_a_plugin_is_replaced_too():
     assert "forward" not in vars(faster(plain(raw), rows=("channels_last",)))  # torch's instance norm stays
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_network_that_calls_instance_norm_itself_has_right_gradients(strips, compiled, monkeypatch):
     class Residual(nn.Module):
         def __init__(self):

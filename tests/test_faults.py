@@ -11,10 +11,10 @@ def lab(tmp_path_factory):
     return faults.Lab(tmp_path_factory.mktemp("lab"), seed=0)
 
 
-SLOW = ("asked_to_save", "file_that_kills", "live_view_fails", "disk_stays_full", "second_run", "stall", "worker_hangs")
+QUICK = ("killed", "torn_state", "full_disk", "broken_image")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
                                   for name in faults.FAULTS])
 def test_fault(lab, name):
     faults.FAULTS[name](lab)

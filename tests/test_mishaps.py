@@ -184,6 +184,7 @@ def test_strips_given_to_a_run_of_pairs_are_recognised(strips, capsys):
 
 # Outputs that are closed.
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&- 2>&-"])
 def test_a_closed_output_stops_nothing(strips, closed):
     words = " ".join([sys.executable, str(ROOT / "train.py"), "--model", "pix2pix", "--dataroot", str(strips), *TINY])

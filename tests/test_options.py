@@ -97,6 +97,7 @@ def test_flags_of_files_can_be_turned_off(tmp_path):
     assert parse("--no_flip=off", "--no_flip").no_flip is True
 
 
+@pytest.mark.slow
 def test_help_lists_what_a_plugin_folder_adds(tmp_path):
     Path("foo_model.py").write_text(
         "from models.template_model import TemplateModel\nfrom networks import GENERATORS\n"

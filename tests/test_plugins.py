@@ -94,6 +94,7 @@ def load_in_a_spawned_process(payload, queue):
     queue.put(type(payload[(1, 0)].value["A"]).__name__)
 
 
+@pytest.mark.slow
 def test_spawned_workers_find_plugins(strips):
     from data import create_dataset
 

@@ -77,6 +77,7 @@ def test_a_watchdog_barks_once_until_the_next_beat():
         assert not [t for t in threading.enumerate() if t.name == "watchdog" and t.is_alive() and dog.seconds == 0]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_gone_stops_nothing(strips):
     argv = [sys.executable, "-u", str(ROOT / "train.py"), "--model", "pix2pix", "--dataroot", strips, *TINY]
     read, write_end = os.pipe()

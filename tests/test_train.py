@@ -58,6 +58,7 @@ def test_one_epoch_of_every_model_and_dataset(model, mode, data, nets, request):
     assert len(list((results / "images").glob("*.png"))) >= 2 * len(list(Path(root).glob("test*/*"))[:1])
 
 
+@pytest.mark.slow
 def test_an_existing_script_runs_as_it_is(strips):
     """In processes of its own, with the older spellings."""
     common = ["--dataroot", strips, "--name", "old", "--gpu_ids", "-1", "--netG", "unet_64", "--ngf", "2"]

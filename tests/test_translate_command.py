@@ -259,7 +259,8 @@ def test_an_out_that_can_not_be_written():
         translate("in", "--out", "file/below")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_ended_and_started_again(how):
     for i in range(12):
         write(f"in/{i}.png", picture(256, 256, seed=i))

@@ -16,7 +16,7 @@ from util.frames import is_video_file
 
 PARTS = Path(__file__).parent / "pages"
 HEADS = {"real": "input", "fake": "translation", "rec": "translated back", "idt": "identity",
-         "hidden": "with hidden parts"}
+         "hidden": "with hidden parts", "hinted": "with hints", "bicubic": "bicubic"}
 POINTS = 300  # of a curve; more would not be seen
 Curve = tuple[Sequence[float], Sequence[float]]  # xs, ys
 Picture = tuple[str, str]                        # the picture to show and the file it stands for, below `images`
