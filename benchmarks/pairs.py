@@ -92,9 +92,9 @@ def make_photographs(root: Path, strips: Path | None) -> None:
 
 
 def classes(images: Path, root: Path) -> dict[str, float]:
-    """The share of pixels with the right class."""
+    """The share of pixels that get the right class."""
     pairs = [(path, images / path.name.replace("fake", "real")) for path in sorted(images.glob("*_fake_B.png"))]
-    return {"right classes": float(np.mean([right_colours(*(np.asarray(Image.open(path)) for path in pair))
+    return {"pixel accuracy": float(np.mean([right_colours(*(np.asarray(Image.open(path)) for path in pair))
                                             for pair in pairs]))}
 
 
@@ -127,10 +127,10 @@ def distance(images: Path, root: Path) -> dict[str, float]:
 
 
 FACADES = "--load_size 143 --crop_size 128 --ngf 32 --ndf 32"
-KIT = "--netD multiscale --lambda_feature 10 --gan_mode lsgan"
+HD_LOSSES = "--netD multiscale --lambda_feature 10 --gan_mode lsgan"
 PAIRED = {
     "pix2pix": "--model pix2pix --netG unet_128",
-    "pix2pixHD": f"--model pix2pix --netG global --ngf 16 --norm instance {KIT}",
+    "pix2pixHD": f"--model pix2pix --netG global --ngf 16 --norm instance --no_dropout --lambda_L1 0 {HD_LOSSES}",
     "bicycle_gan": "--model bicycle_gan --netG latent_unet_128 --nef 32",
     "bridge": "--model bridge --ngf 16",
 }
@@ -141,14 +141,14 @@ TASKS = {task.name: task for task in (
          root_of={"": "colours"}),
     Task("photos", "facades, label map to photograph", 300, FACADES,
          {**PAIRED, "spade": "--model spade --label_nc 12 --ngf 8 --ndf 32",
-          "pix2pix, kit": "--model pix2pix --netG unet_128 --netD multiscale --lambda_feature 10 --gan_mode hinge "
-                          "--spectral_norm --lambda_L1 10"}, make_facades, distance,
+          "pix2pix, HD losses": "--model pix2pix --netG unet_128 --netD multiscale --lambda_feature 10 "
+                                "--gan_mode hinge --spectral_norm --lambda_L1 10"}, make_facades, distance,
          root_of={"": "photos", "spade": "indices"}),
     Task("negatives", "colour negatives to photographs", 60,
          "--preprocess crop --crop_size 64 --ngf 16 --ndf 16 --batch_size 4 --no_dropout --norm none "
          "--init_type xavier --init_gain 1",
          {"pix2pix": "--model pix2pix --netG resnet_6blocks --gan_mode lsgan",
-          "pix2pix, kit": f"--model pix2pix --netG resnet_6blocks {KIT}",
+          "pix2pix, HD losses": f"--model pix2pix --netG resnet_6blocks {HD_LOSSES}",
           "bicycle_gan": "--model bicycle_gan --netG latent_unet_64 --nef 16",
           "bridge": "--model bridge --ngf 8"}, lambda root, strips: make_paired(root)),
     Task("holes", "holes in digits", 120,
@@ -228,11 +228,11 @@ def table(results: dict) -> None:
         names = list(dict.fromkeys(name for score in scores for name in score))
         if not names:
             continue
-        print(f"\n{task.what}: {task.seconds:g} seconds of training\n")
+        print(f"\n**{task.what}**, {task.seconds:g} seconds of training:\n")
         print(f"| | {' | '.join(names)} | milliseconds an image | GiB |\n|---|{'---|' * (len(names) + 2)}")
         for model, facts in rows.items():
             values = [interval([score[name] for score in facts["scores"].values() if name in score]) for name in names]
-            print(f"| `{model}` | {' | '.join(values)} | {1000 * facts['seconds an image']:.0f} | {facts['GiB']:.2f} |")
+            print(f"| {model} | {' | '.join(values)} | {1000 * facts['seconds an image']:.0f} | {facts['GiB']:.2f} |")
 
 
 def main() -> None:
