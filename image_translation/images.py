@@ -98,7 +98,7 @@ class Images(BaseDataset):
         array = self.resized(source, array)
         geometry = self.geometry(array, name)
         for maps in self.label_maps.values():
-            maps.find_instances(self.opt.instances, [os.path.dirname(name)], [name])
+            maps.find_instances(self.opt.instances, [os.path.dirname(name)], [name or SOME])
         tensor = (EIGHT_BIT.to_tensor(geometry(array) * 255) if unit
                   else self.to_tensor(source, array, geometry, name or SOME))
         dtype = getattr(image, "dtype", None)

@@ -11,7 +11,7 @@ import data
 import models
 from networks import GENERATORS
 from options.parser import Parser
-from options.record import otherwise, read_record, run_name
+from options.record import changed, read_record, run_name
 from util.errors import UsageError, one_line
 from util.notices import notice
 from util.plugins import plugin_names, use_plugin_dir
@@ -116,7 +116,7 @@ class Passes:
         opt.typed = self.parser.typed
         opt.name, opt.model = run_name(opt), self.model
         loads = not self.options.is_train or opt.continue_train
-        opt.otherwise = otherwise(opt, self.record, self.added) if loads else []
+        opt.changed = changed(opt, self.record, self.added) if loads else []
         return opt, self.record
 
 

@@ -28,7 +28,7 @@ def write_record(folder: str | Path, opt: argparse.Namespace, networks: dict[str
     A run that is continued with --plain, to debug it, keeps how fast it ran before.
     """
     values = {key: _plain(value, opt.typed.get(key)) for key, value in sorted(vars(opt).items())
-              if key not in ("typed", "trained_on", "otherwise")}
+              if key not in ("typed", "trained_on", "changed")}
     values = {key: value for key, value in values.items() if value is not DEFAULT}
     if opt.plain and opt.continue_train:
         recorded = read_record(opt.checkpoints_dir, opt.name).get("options", {})
@@ -54,7 +54,7 @@ def _plain(value: Any, typed: list[str] | None) -> Any:
     return "x".join(map(str, value)) if isinstance(value, tuple) and all(isinstance(n, int) for n in value) else DEFAULT
 
 
-def otherwise(opt: argparse.Namespace, record: dict[str, dict], own: set[str]) -> list[str]:
+def changed(opt: argparse.Namespace, record: dict[str, dict], own: set[str]) -> list[str]:
     """What a run was trained with and is not used with now: `own` options and those of networks."""
     recorded = record.get("options", {})
     now = {name: _plain(getattr(opt, name), opt.typed.get(name)) for name in sorted({*own, *ARGUMENTS})

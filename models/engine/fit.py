@@ -38,12 +38,12 @@ def matching(net: nn.Module, state: Any, path: str | Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def told_apart(opt: Namespace) -> Iterator[None]:
+def naming_options(opt: Namespace) -> Iterator[None]:
     """Inside the block, a UsageError also says which options differ from those of the training."""
     try:
         yield
     except UsageError as error:
-        if differing := getattr(opt, "otherwise", ()):
+        if differing := getattr(opt, "changed", ()):
             raise UsageError(f"{error}; the run was trained with {', '.join(differing)}") from error
         raise
 

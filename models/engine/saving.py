@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.engine.ema import is_averaged
-from models.engine.fit import check_state, matching, told_apart
+from models.engine.fit import check_state, matching, naming_options
 from models.engine.schedule import restore_scheduler
 from models.engine.state import networks, optimizers, pools
 from networks.architecture import differences
@@ -76,7 +76,7 @@ def read_networks(model: nn.Module, tag: str | int) -> None:
             if asked and path.exists() and not average.exists():
                 raise UsageError(f"{average} does not exist: the run was trained without --ema; leave --ema out")
             path = average if asked or average.exists() else path
-        with told_apart(model.opt):
+        with naming_options(model.opt):
             load_network(net, from_main(lambda path=path: checkpoint.load(path)), path)
         other = path != average and not model.isTrain and average.exists()
         tell(f"loaded {path}{'; --ema loads its average' if other else ''}")
@@ -174,7 +174,7 @@ def resume(model: nn.Module) -> None:
             go_back(model, path)
         tell(f"only the networks are restored ({reason}): optimizers start afresh, at epoch {opt.epoch_count}")
         return
-    with told_apart(model.opt):
+    with naming_options(model.opt):
         state = restore_state(model)
     if len(state["processes"]) == world_size():
         restore_random_states(state["processes"][rank()]["random"])
@@ -233,7 +233,7 @@ def restore_state(model: nn.Module) -> dict[str, Any]:
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         if ran_out(error):
             raise
-        hint = "" if getattr(model.opt, "otherwise", ()) else (
+        hint = "" if getattr(model.opt, "changed", ()) else (
             f"; was the run trained with another --model or version? If so, {alone}")
         raise UsageError(f"{path} does not fit this model ({one_line(error)}){hint}") from error
 
