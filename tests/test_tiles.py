@@ -34,7 +34,7 @@ def relative(whole, tiled):
 
 
 WHOLE = ("unet_512", "unet_1024", "santa", "vit_unet",         # too slow here, or a layer needs all of the image
-         "adm", "srresnet", "rrdb")                            # begin with 0; see below and test_super_resolution.py
+         "adm", "srresnet", "rrdb", "spade")                   # see below, test_super_resolution.py, test_label_maps.py
 
 
 @pytest.mark.parametrize("name", [name for name in GENERATORS if not name.startswith(WHOLE)])
