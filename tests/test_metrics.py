@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
 import pytest
 import torch
-from conftest import cli, picture, run_test, run_train, write
+from conftest import picture, run_test, run_train, write
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -369,19 +368,17 @@ def test_both_domains_have_figures_and_cycle_errors(domains):
         "rec_A/l1": 3, "rec_B/l1": 2, "fake_B/swd": 3, "fake_A/swd": 2}
 
 
-def test_two_folders_are_compared(tmp_path):
+def test_two_folders_are_compared(tmp_path, capsys):
+    from util.metrics.__main__ import main
+
     for i in range(3):
         write(tmp_path / "a" / f"{i}.png", picture(seed=i))
         write(tmp_path / "b" / f"{i}.jpg", picture(seed=i + 5))
-    done = cli("-m", "util.metrics", "a", "b", "--output", "out", cwd=tmp_path,
-               env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)})
-    assert done.returncode == 0, done.stderr
-    assert "3 of them pairs by name" in done.stdout
+    assert main(["a", "b", "--output", "out"]) == 0
+    assert "3 of them pairs by name" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/metrics.json").read_text())
     assert found["figures"]["fake_B/l1"]["value"] > 0.1
     write(tmp_path / "b" / "2.jpg", picture(32, 64))
-    from util.metrics.__main__ import main
-
     with pytest.raises(UsageError, match="is 64x64 of 3 channels and its partner b/2.jpg is 32x64"):
         main(["a", "b"])
     with pytest.raises(UsageError, match="nothing to say of 3 images against 1, 0 of them pairs by name"):

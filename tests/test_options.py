@@ -81,7 +81,10 @@ def test_help_lists_the_models_own_options_and_every_choice(capsys):
     for word in ("--lambda_identity", "resnet_9blocks", "unet_1024", "syncbatch", "plateau", "colorization", "wgangp"):
         assert word in shown
     assert "--lambda_L1" not in shown
-    assert "--lambda_L1" in help_of("pix2pix", capsys)
+    shown = help_of("pix2pix", capsys)
+    for option in ("lambda_L1", "init_from", "save_minutes", "keep", "grad_clip", "nan_patience", "max_bad_images",
+                   "stall_minutes"):
+        assert f"--{option} " in shown
 
 
 def help_of(model, capsys):

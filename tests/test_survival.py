@@ -14,7 +14,6 @@ import torch
 from conftest import (
     ROOT,
     TINY,
-    cli,
     run_train,
 )
 
@@ -88,12 +87,6 @@ def test_a_terminal_that_is_gone_stops_nothing(strips):
     assert process.wait(120) == 0
     state = torch.load(RUN / "latest_state.pth", weights_only=True)
     assert state["progress"]["epoch"] == 4
-
-
-def test_one_line_of_help_each(strips):
-    done = cli("train.py", "--model", "pix2pix", "--help")
-    for option in ("init_from", "save_minutes", "keep", "grad_clip", "nan_patience", "max_bad_images", "stall_minutes"):
-        assert f"--{option} " in done.stdout
 
 
 def test_the_record_of_a_run_holds_the_new_options(strips):
