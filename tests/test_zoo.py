@@ -105,11 +105,12 @@ def test_it_trains_tests_and_shows(name, data):
         assert len(list(Path("results/experiment_name/test_latest/images").glob("*_fake.png"))) == 3
 
 
-@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "spade" else name
+                                  for name in CAPTURABLE])
 def test_a_captured_step_is_the_step(name, data, capsys):
     opt = options(name, data)
     torch.manual_seed(0)
-    batches = [batch(name, opt.batch_size) for _ in range(12)]
+    batches = [batch(name, opt.batch_size) for _ in range(10)]
     plain, _, _ = trained(opt, batches)
     replayed, step, _ = trained(opt, batches, record=rerun)
     assert len(step.recorded) == (2 if opt.n_critic > 1 else 1), capsys.readouterr()
