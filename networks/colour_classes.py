@@ -24,6 +24,7 @@ def encoded(ab: Tensor) -> Tensor:
 
 def decoded(output: Tensor, side: int = SIDE, steepness: float = STEEPNESS / TEMPERATURE) -> Tensor:
     """A generator's output (N, CLASSES, H, W) in [-1, 1] -> the colour (N, 2, H, W) that it stands for (equation 5)."""
+    # Numbers are arguments because TorchScript reads no globals.
     shares = (steepness * output.float()).softmax(1).unflatten(1, (side, side))
     places = centres(shares, side)[:, None, None]
     return torch.stack(((shares.sum(2) * places).sum(1), (shares.sum(1) * places).sum(1)), 1)
